@@ -1,0 +1,315 @@
+//! What a node's surroundings say to it and hear from it.
+
+use crate::message::Message;
+use core::time::Duration;
+use paxos::Configuration;
+use ring::members::MemberInfo;
+use ring::{Extent, NodeId, NodeRef, Position, RingId, Slot};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use store::{Change, Key, Refusal, Value};
+
+/// Chosen by the caller, echoed in the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a client or the process asks of its node. Every request gets exactly one reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Begins: creates a ring or joins one. Replied to at once; [`Event`]s tell what came of it.
+    Start {
+        /// Known hosts, resolved; the node's own address among them or none at all means: may create.
+        seeds: Vec<SocketAddr>,
+        /// Creates a ring without probation.
+        creates_at_once: bool,
+        /// The replication factor it insists on; none takes the ring's.
+        replication_factor: Option<u8>,
+    },
+    /// The known hosts, resolved again.
+    Seeds(Vec<SocketAddr>),
+    /// A linearizable read.
+    Get {
+        /// The key.
+        key: Key,
+    },
+    /// A change of one key.
+    Change {
+        /// The key.
+        key: Key,
+        /// What to do.
+        change: Change,
+    },
+    /// The node's and the ring's state in short.
+    Status,
+    /// The member table.
+    Members,
+    /// Who owns what, as this node sees it.
+    Ring,
+    /// Where a key's replicas are.
+    Locate {
+        /// The key.
+        key: Key,
+    },
+    /// Hands over everything and leaves the ring; replied to when it has left, or cannot.
+    Leave,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To `Start` and `Seeds`.
+    Ok,
+    /// To `Get`. Version 0: the key is not there and its version is not remembered.
+    Value {
+        /// The value, if the key is there.
+        value: Option<Value>,
+        /// Its version.
+        version: u64,
+    },
+    /// To `Change`: done, once.
+    Changed {
+        /// The key's version after it.
+        version: u64,
+        /// The new value, where the change computes one (AddOnNumber).
+        value: Option<Value>,
+    },
+    /// To `Change`: not done, for a reason in the key's state.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The key's present version.
+        version: u64,
+        /// Its present value.
+        value: Option<Value>,
+    },
+    /// To `Get` or `Change`: no answer about the key.
+    Failed(Failure),
+    /// To `Status`.
+    Status(Box<Status>),
+    /// To `Members`.
+    Members(Vec<MemberView>),
+    /// To `Ring`: every known piece.
+    Ring(Vec<PieceView>),
+    /// To `Locate`.
+    Located(Box<Location>),
+    /// To `Leave`: everything was handed over, or there was nobody to hand it to.
+    Left {
+        /// Whether every piece found a new owner.
+        is_clean: bool,
+    },
+}
+
+/// Why there is no answer about a key. Unknown and not-done are never mixed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Not done: this node is not in a ring, or leaves it.
+    NotReady {
+        /// What it is doing instead.
+        phase: Phase,
+    },
+    /// Not done: no quorum for this key answered in time.
+    Unavailable {
+        /// How long it was tried.
+        waited: Duration,
+    },
+    /// Not done: a queue is full.
+    Busy,
+    /// Not done: the home's memory is full.
+    Full,
+    /// Not done: the key is too long.
+    KeyTooLong {
+        /// Its bytes.
+        size_bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// Not done: the value is too long.
+    ValueTooLong {
+        /// Its bytes.
+        size_bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// It may have been done, or may still be.
+    Unknown {
+        /// How long an answer was waited for.
+        waited: Duration,
+    },
+}
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not started.
+    Idle,
+    /// Asking to be let into a ring.
+    Joining,
+    /// Created a ring and waits to be called home.
+    Probation,
+    /// Serves.
+    Member,
+    /// Hands over what it has.
+    Leaving,
+    /// Has left.
+    Left,
+}
+
+/// The node and its ring in short.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// This node.
+    pub node: NodeRef,
+    /// Its phase.
+    pub phase: Phase,
+    /// Its ring, once it is in one.
+    pub ring: Option<RingId>,
+    /// The replication factor.
+    pub replication_factor: u8,
+    /// Members alive.
+    pub members_alive: usize,
+    /// Members suspected or dead and not yet forgotten.
+    pub members_lost: usize,
+    /// How many more nodes may fail at once without any key losing its quorum, as far as this node sees.
+    pub tolerated_failures: usize,
+    /// Whether every position has a live complete owner, as far as this node sees.
+    pub is_fully_replicated: bool,
+    /// Keys in this node's memory, all slots together.
+    pub keys: u64,
+    /// Bytes in this node's memory.
+    pub bytes: u64,
+    /// The limit on them.
+    pub bytes_max: u64,
+    /// Pieces in this node's memory.
+    pub pieces: usize,
+    /// Operations open at this gateway.
+    pub operations_open: usize,
+    /// Another ring with data that answered at an address of ours, if any.
+    pub foreign_ring: Option<RingId>,
+}
+
+/// A member as this node sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberView {
+    /// What it says of itself.
+    pub info: MemberInfo,
+    /// Whether this node suspects it.
+    pub is_suspected: bool,
+    /// When it was last heard, ago.
+    pub heard_ago: Duration,
+    /// Round-trip time of pings, smoothed.
+    pub round_trip: Option<Duration>,
+}
+
+/// A piece of the ring and its owner, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceView {
+    /// The slot.
+    pub slot: Slot,
+    /// The offsets.
+    pub extent: Extent,
+    /// The owner, if one is known.
+    pub owner: Option<NodeRef>,
+    /// Whether the owner is alive.
+    pub is_live: bool,
+}
+
+/// Where a key lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The key's home slot.
+    pub home: Slot,
+    /// Its positions by slot, with the owner as this node sees it.
+    pub replicas: Vec<(Position, Option<NodeRef>)>,
+}
+
+/// What the node wants done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send a message. A `to.id` of [`NodeId::ANY`] means whoever listens at the address.
+    Send {
+        /// The receiver.
+        to: NodeRef,
+        /// The message.
+        message: Message,
+    },
+    /// Reply to a request.
+    Reply {
+        /// The request.
+        id: RequestId,
+        /// The reply.
+        reply: Reply,
+    },
+    /// Tell the log and the operator.
+    Announce(Event),
+}
+
+/// Something an operator may want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The node is a member and serves.
+    Joined {
+        /// The ring.
+        ring: RingId,
+        /// Whether it created it.
+        is_creator: bool,
+    },
+    /// The node gave up a ring of its own that had no data, and joins another.
+    Dissolved {
+        /// The ring given up.
+        ring: RingId,
+    },
+    /// No ring let it in so far.
+    JoinDenied {
+        /// Who answered.
+        by: NodeRef,
+        /// The answer.
+        refusal: crate::message::JoinRefusal,
+    },
+    /// A ring with data answers at an address of ours.
+    ForeignRing {
+        /// Who answered.
+        by: NodeRef,
+        /// Its ring.
+        ring: RingId,
+    },
+    /// A member came.
+    MemberUp(NodeRef),
+    /// A member is suspected.
+    MemberSuspected(NodeRef),
+    /// A member counts as dead.
+    MemberDead(NodeRef),
+    /// A member left after handing over.
+    MemberLeft(NodeRef),
+    /// A chunk was handed over.
+    HandedOver {
+        /// The slot.
+        slot: Slot,
+        /// The offsets.
+        extent: Extent,
+        /// The receiver.
+        to: NodeRef,
+        /// Its keys.
+        keys: u64,
+    },
+    /// A replica was replaced and is complete.
+    Replaced {
+        /// The slot.
+        slot: Slot,
+        /// The offsets.
+        extent: Extent,
+        /// The configuration.
+        configuration: Arc<Configuration>,
+    },
+    /// A reign began here.
+    ReignBegan {
+        /// The home slot.
+        home: Slot,
+        /// The offsets.
+        extent: Extent,
+    },
+    /// A node with this id, not this one's ring, was refused.
+    Refused {
+        /// Who.
+        node: NodeId,
+    },
+}

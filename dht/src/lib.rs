@@ -1,0 +1,17 @@
+//! One kvnode as one state machine without IO.
+//!
+//! Messages, requests, time and a seed go in; effects come out. `ring` says whom to ask, `paxos` and `store`
+//! what an acceptor may answer; this crate is who asks: homes, gateways, handover, replacement, membership.
+//!
+//! The five verbs are [`DhtNode::handle_message`], [`DhtNode::handle_request`], [`DhtNode::handle_timeout`],
+//! [`DhtNode::poll_effect`] and [`DhtNode::next_timeout`].
+
+pub mod api;
+pub mod config;
+pub mod message;
+pub mod node;
+
+pub use api::{Effect, Event, Failure, Reply, Request, RequestId};
+pub use config::Config;
+pub use message::Message;
+pub use node::DhtNode;

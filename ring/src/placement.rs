@@ -1,0 +1,150 @@
+//! Where nodes stand: the end each new node asks for, and the arcs that follow from all ends.
+//!
+//! With at least R nodes every arc must be at most STEP long, so that the R replicas of a key are on R nodes.
+//! The wished ends are kept as near as possible; where they leave an arc longer than STEP they are moved,
+//! by the same computation at every node that sees the same members. A node hands over what lies outside its
+//! arc and replaces what has no live owner inside it; a wrong table therefore costs work, never data.
+//!
+//! Keeps:
+//! 1. With n >= R nodes no arc of [`arcs`] is longer than STEP, and the arcs cover the ring once.
+//! 2. Ends that already satisfy 1 are returned unchanged.
+//!
+//! Source: `docs/protocol.md`, section 1 (placement).
+
+use crate::ident::NodeId;
+use crate::space::{Position, Space};
+
+/// One node's arc (`from`, `to`]; empty if `is_empty`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeArc {
+    /// The node that should own it.
+    pub node: NodeId,
+    /// The position before the first.
+    pub from: Position,
+    /// The last position.
+    pub to: Position,
+    /// Whether nothing is left for this node (two nodes wished for the same end).
+    pub is_empty: bool,
+}
+
+/// The arcs that the nodes with the given wished ends should own, in ring order from the anchor.
+///
+/// The anchor, the node with the lowest id, keeps its end, so that shifts run away from it and never wait in
+/// a circle.
+pub fn arcs(space: &Space, ends: &[(NodeId, Position)]) -> Vec<NodeArc> {
+    let Some(anchor) = ends.iter().min_by_key(|e| e.0).copied() else { return Vec::new() };
+    let n = ends.len();
+    // Distances clockwise from the anchor; the anchor itself comes last, a whole circle away.
+    let mut rest: Vec<(u128, NodeId)> =
+        ends.iter().filter(|e| e.0 != anchor.0).map(|e| (space.distance(anchor.1, e.1), e.0)).collect();
+    rest.sort_unstable();
+    if n >= usize::from(space.replicas())
+        && let Some(step) = space.step()
+    {
+        let mut before = 0u128;
+        for (i, (d, _)) in rest.iter_mut().enumerate() {
+            let i = u128::try_from(i + 1).unwrap_or(u128::MAX);
+            // What the nodes after this one can cover at most, counted back from the anchor's end.
+            let after = u128::try_from(n).unwrap_or(u128::MAX) - i;
+            let low = u128::from(space.replicas()).saturating_sub(after) * step;
+            let high = i.min(u128::from(space.replicas())).saturating_mul(step);
+            *d = (*d).max(low).max(before).min(high).min(before.saturating_add(step));
+            before = *d;
+        }
+    }
+    let mut out = Vec::with_capacity(n);
+    let mut from = anchor.1;
+    for (d, node) in &rest {
+        let to = space.add(anchor.1, *d);
+        out.push(NodeArc { node: *node, from, to, is_empty: from == to });
+        from = to;
+    }
+    out.push(NodeArc { node: anchor.0, from, to: anchor.1, is_empty: n > 1 && from == anchor.1 });
+    out
+}
+
+/// The end that a new node should wish for: STEP after the beginning of the longest arc while there are fewer
+/// than R nodes, else the middle of the longest arc. `jitter` breaks ties between equally long arcs.
+pub fn choose_end(space: &Space, ends: &[(NodeId, Position)], jitter: u64) -> Position {
+    let current = arcs(space, ends);
+    let length = |a: &NodeArc| match (a.is_empty, space.distance(a.from, a.to)) {
+        (true, _) => 0,
+        (false, 0) => u128::MAX,
+        (false, d) => d,
+    };
+    let Some(longest) = current.iter().map(length).max() else { return 0 };
+    // Arcs that differ by rounding only count as equally long.
+    let candidates: Vec<&NodeArc> =
+        current.iter().filter(|a| length(a) >= longest - (longest >> 16)).collect();
+    let Some(pick) = usize::try_from(jitter).ok().and_then(|j| candidates.get(j % candidates.len())) else {
+        return 0;
+    };
+    if current.len() < usize::from(space.replicas())
+        && let Some(step) = space.step()
+    {
+        return space.add(pick.from, step);
+    }
+    let half = match space.distance(pick.from, pick.to) {
+        0 => u128::MAX / 2,
+        d => d / 2,
+    };
+    space.add(pick.from, half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn grow(space: &Space, n: u64) -> Vec<(NodeId, Position)> {
+        let mut ends = vec![(NodeId(100), 12345)];
+        for i in 1..n {
+            let end = choose_end(space, &ends, i * 7919);
+            ends.push((NodeId(100 + (i * 31) % 97 + 1000 * i), end));
+        }
+        ends
+    }
+
+    #[test]
+    fn the_first_r_nodes_stand_step_apart() {
+        for r in [3u8, 4, 5, 7] {
+            let s = Space::new(r).expect("valid");
+            let ends = grow(&s, u64::from(r));
+            for a in arcs(&s, &ends) {
+                assert_eq!(Some(s.distance(a.from, a.to)), s.step());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arcs_cover_the_ring_once_and_are_at_most_step_long(r in 0usize..4, n in 1usize..20, seed: u64) {
+            let s = Space::new([3u8, 4, 5, 7][r]).expect("valid");
+            let mut x = seed;
+            let ends: Vec<(NodeId, Position)> = (0..n).map(|i| {
+                x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let (sl, o) = s.split(u128::from(x) << 64 | u128::from(x.rotate_left(17)));
+                (NodeId(x ^ i as u64), s.position(sl, o))
+            }).collect();
+            let got = arcs(&s, &ends);
+            prop_assert_eq!(got.len(), n);
+            let mut sum = 0u128;
+            for a in got.iter().filter(|a| !a.is_empty) {
+                let d = s.distance(a.from, a.to);
+                if n >= usize::from(s.replicas()) { prop_assert!(d <= s.step().expect("r > 1") && d > 0); }
+                sum = sum.wrapping_add(d);
+            }
+            let total = s.step().expect("r > 1").wrapping_mul(u128::from(s.replicas()));
+            prop_assert!(n == 1 || sum == total);
+        }
+
+        #[test]
+        fn ends_that_are_good_stay_where_they_are(r in 0usize..4, extra in 0u64..12) {
+            let s = Space::new([3u8, 4, 5, 7][r]).expect("valid");
+            let ends = grow(&s, u64::from(s.replicas()) + extra);
+            for a in arcs(&s, &ends) {
+                prop_assert!(ends.iter().any(|e| e.0 == a.node && e.1 == a.to));
+            }
+        }
+    }
+}

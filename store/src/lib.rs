@@ -1,0 +1,18 @@
+//! What an acceptor remembers: values, records, operation ids, and the registers of one extent of offsets.
+//!
+//! Nothing here does IO. A record is the whole state of its key, so that one message can carry it and one
+//! acceptance can replace it.
+
+pub mod change;
+pub mod ops;
+pub mod record;
+pub mod registers;
+pub mod stamp;
+pub mod value;
+
+pub use change::{Change, Condition, Outcome, Refusal};
+pub use ops::{OpEntry, OpLog, SessionId};
+pub use record::{Key, Record};
+pub use registers::{Entry, Registers};
+pub use stamp::{Ballot, Stamp};
+pub use value::{Data, Value, ValueError};

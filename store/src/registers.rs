@@ -1,0 +1,207 @@
+//! The registers of one extent: records by offset and key, counted in bytes, split and joined by offset.
+//!
+//! Keeps:
+//! 1. `weight` is the sum of the weights of all entries.
+//! 2. Entries are ordered by (offset, key), so that an extent is a range.
+
+use crate::record::{Key, Record};
+use crate::stamp::Stamp;
+use ring::{Extent, Offset};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// A key's accepted record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Under which it was accepted.
+    pub stamp: Stamp,
+    /// The record.
+    pub record: Record,
+    /// Whether it was accepted here, or reported settled by all of the donors it was filled from.
+    pub settled: bool,
+    /// The serial number of the local reign that synced it, 0 for none. Local to the process, never sent.
+    pub mark: u32,
+}
+
+/// The registers of one extent.
+#[derive(Clone, Debug, Default)]
+pub struct Registers {
+    map: BTreeMap<(Offset, Key), Entry>,
+    weight: usize,
+}
+
+impl Registers {
+    /// No registers.
+    pub fn new() -> Registers {
+        Registers::default()
+    }
+
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Bytes taken, overhead included, estimated.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// The entry of a key.
+    pub fn get(&self, offset: Offset, key: &Key) -> Option<&Entry> {
+        // A tuple key cannot be looked up by parts, and cloning a key is one counter.
+        self.map.get(&(offset, key.clone()))
+    }
+
+    /// Sets a key's local mark.
+    pub fn set_mark(&mut self, offset: Offset, key: &Key, mark: u32) {
+        if let Some(e) = self.map.get_mut(&(offset, key.clone())) {
+            e.mark = mark;
+        }
+    }
+
+    /// Replaces the entry of a key.
+    pub fn insert(&mut self, offset: Offset, key: Key, entry: Entry) {
+        self.weight += entry.record.weight(&key);
+        let at = (offset, key);
+        if let Some(slot) = self.map.get_mut(&at) {
+            self.weight -= slot.record.weight(&at.1);
+            *slot = entry;
+        } else {
+            self.map.insert(at, entry);
+        }
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, offset: Offset, key: &Key) -> Option<Entry> {
+        let gone = self.map.remove(&(offset, key.clone()))?;
+        self.weight -= gone.record.weight(key);
+        Some(gone)
+    }
+
+    /// Takes out everything at `offset` and above.
+    pub fn split_off(&mut self, offset: Offset) -> Registers {
+        let map = self.map.split_off(&(offset, Key::new(b"")));
+        let weight = map.iter().map(|((_, k), e)| e.record.weight(k)).sum();
+        self.weight -= weight;
+        Registers { map, weight }
+    }
+
+    /// Adds everything of `other`, whose keys must not be here yet.
+    pub fn append(&mut self, mut other: Registers) {
+        self.map.append(&mut other.map);
+        self.weight += other.weight;
+    }
+
+    /// The entries of `extent` after `after`, in order.
+    pub fn range<'a>(
+        &'a self,
+        extent: Extent,
+        after: Option<&(Offset, Key)>,
+    ) -> impl Iterator<Item = (Offset, &'a Key, &'a Entry)> + use<'a> {
+        let low = match after {
+            Some(a) if a.0 >= extent.lo => Bound::Excluded(a.clone()),
+            _ => Bound::Included((extent.lo, Key::new(b""))),
+        };
+        let low_offset = match &low {
+            Bound::Excluded(a) | Bound::Included(a) => a.0,
+            Bound::Unbounded => 0,
+        };
+        // An `after` beyond the extent leaves nothing.
+        (low_offset <= extent.hi)
+            .then(|| self.map.range((low, Bound::Unbounded)))
+            .into_iter()
+            .flatten()
+            .take_while(move |((o, _), _)| *o <= extent.hi)
+            .map(|((o, k), e)| (*o, k, e))
+    }
+
+    /// All entries in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Offset, &Key, &Entry)> {
+        self.map.iter().map(|((o, k), e)| (*o, k, e))
+    }
+
+    /// Changes all entries in place; the records must keep their weights.
+    pub fn for_each_mut(&mut self, mut f: impl FnMut(Offset, &Key, &mut Entry)) {
+        for ((o, k), e) in &mut self.map {
+            f(*o, k, e);
+        }
+    }
+
+    /// Count and digest of an extent, the same for the same keys and stamps in any order.
+    pub fn digest(&self, extent: Extent) -> (u64, u64) {
+        self.range(extent, None).fold((0, 0), |(n, d), (_, k, e)| (n + 1, d ^ entry_digest(k, e)))
+    }
+}
+
+/// The digest of one entry: its key and stamp, which determine its record, and whether it is settled.
+pub fn entry_digest(key: &Key, entry: &Entry) -> u64 {
+    // FNV-1a, then a finisher, so that the xor of many entries keeps no structure.
+    let mut h = 0xcbf2_9ce4_8422_2325u64;
+    let mut eat = |bytes: &[u8]| {
+        for b in bytes {
+            h = (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    eat(key.as_bytes());
+    eat(&entry.stamp.ballot.counter.to_be_bytes());
+    eat(&entry.stamp.ballot.node.0.to_be_bytes());
+    eat(&entry.stamp.n.to_be_bytes());
+    eat(&entry.record.version.to_be_bytes());
+    eat(&[u8::from(entry.settled)]);
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h ^ (h >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stamp::Ballot;
+    use crate::value::Value;
+    use proptest::prelude::*;
+
+    fn entry(n: u64) -> Entry {
+        let record = Record { version: n, value: Some(Value::int(i64::try_from(n).expect("small"))), ops: None };
+        Entry { stamp: Stamp { ballot: Ballot::ZERO, n }, record, settled: true, mark: 0 }
+    }
+    fn key(i: u16) -> Key {
+        Key::new(&i.to_be_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn split_and_append_lose_nothing(keys in proptest::collection::btree_set(0u16..500, 0..60), at in 0u128..500) {
+            let mut r = Registers::new();
+            for k in &keys { r.insert(u128::from(*k / 3), key(*k), entry(u64::from(*k))); }
+            let whole = Extent::new(0, 1000);
+            let (before, weight) = (r.digest(whole), r.weight());
+            let high = r.split_off(at);
+            prop_assert!(r.iter().all(|(o, _, _)| o < at) && high.iter().all(|(o, _, _)| o >= at));
+            prop_assert_eq!(r.weight() + high.weight(), weight);
+            r.append(high);
+            prop_assert_eq!((r.digest(whole), r.weight()), (before, weight));
+        }
+
+        #[test]
+        fn pages_of_a_range_visit_each_key_once(keys in proptest::collection::btree_set(0u16..500, 0..60), page in 1usize..9) {
+            let mut r = Registers::new();
+            for k in &keys { r.insert(u128::from(*k / 3), key(*k), entry(u64::from(*k))); }
+            let extent = Extent::new(10, 90);
+            let all: Vec<_> = r.range(extent, None).map(|(o, k, _)| (o, k.clone())).collect();
+            let mut seen = Vec::new();
+            let mut after = None;
+            loop {
+                let got: Vec<_> = r.range(extent, after.as_ref()).take(page).map(|(o, k, _)| (o, k.clone())).collect();
+                if got.is_empty() { break; }
+                after = got.last().cloned();
+                seen.extend(got);
+            }
+            prop_assert_eq!(seen, all);
+        }
+    }
+}
