@@ -1,0 +1,138 @@
+//! What every machine of a node uses: who it is, its settings, its counters, the way out.
+
+use crate::api::{Effect, Event, Reply, RequestId};
+use crate::config::Config;
+use crate::locations::Locations;
+use crate::message::Message;
+use core::time::Duration;
+use rand_chacha::ChaCha8Rng;
+use rand_core::RngCore;
+use ring::members::Members;
+use ring::{Extent, NodeId, NodeRef, Offset, ReplicaId, RingId, Slot, Space, Time};
+use std::collections::VecDeque;
+use store::Ballot;
+
+/// The surroundings of the machines of one node.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) me: NodeRef,
+    pub(crate) config: Config,
+    pub(crate) now: Time,
+    pub(crate) space: Space,
+    pub(crate) ring: Option<RingId>,
+    pub(crate) members: Members,
+    pub(crate) locations: Locations,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) effects: VecDeque<Effect>,
+    /// Messages of this node to itself, handled before the present input is done with.
+    pub(crate) local: VecDeque<Message>,
+    ballot_counter: u64,
+    replica_counter: u64,
+    n_counter: u64,
+    rpc_counter: u64,
+}
+
+impl Context {
+    pub(crate) fn new(
+        me: NodeRef,
+        config: Config,
+        space: Space,
+        members: Members,
+        rng: ChaCha8Rng,
+        now: Time,
+    ) -> Context {
+        Context {
+            me,
+            config,
+            now,
+            space,
+            ring: None,
+            members,
+            locations: Locations::new(&space),
+            rng,
+            effects: VecDeque::new(),
+            local: VecDeque::new(),
+            ballot_counter: 0,
+            replica_counter: 0,
+            n_counter: 0,
+            rpc_counter: 0,
+        }
+    }
+
+    pub(crate) fn send(&mut self, to: NodeRef, message: Message) {
+        if to.id == self.me.id {
+            self.local.push_back(message);
+        } else {
+            self.effects.push_back(Effect::Send { to, message });
+        }
+    }
+
+    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.effects.push_back(Effect::Reply { id, reply });
+    }
+
+    pub(crate) fn announce(&mut self, event: Event) {
+        self.effects.push_back(Effect::Announce(event));
+    }
+
+    /// A ballot above every one met.
+    pub(crate) fn draw_ballot(&mut self) -> Ballot {
+        self.ballot_counter += 1;
+        Ballot { counter: self.ballot_counter, node: self.me.id }
+    }
+
+    pub(crate) fn meet_ballot(&mut self, b: Ballot) {
+        self.ballot_counter = self.ballot_counter.max(b.counter);
+    }
+
+    /// A number above every high, floor, stamp and version met; one counter for all reigns of the process.
+    pub(crate) fn draw_n(&mut self) -> u64 {
+        self.n_counter += 1;
+        self.n_counter
+    }
+
+    pub(crate) fn meet_n(&mut self, n: u64) {
+        self.n_counter = self.n_counter.max(n);
+    }
+
+    pub(crate) fn draw_rpc(&mut self) -> u64 {
+        self.rpc_counter += 1;
+        self.rpc_counter
+    }
+
+    pub(crate) fn draw_replica(&mut self) -> ReplicaId {
+        self.replica_counter += 1;
+        ReplicaId { node: self.me.id, counter: self.replica_counter }
+    }
+
+    /// Who owns an offset in a slot, this node included.
+    pub(crate) fn owner(&self, slot: Slot, offset: Offset) -> Option<NodeRef> {
+        self.locations.owner(slot, offset)
+    }
+
+    /// The owner, if it is not suspected.
+    pub(crate) fn live_owner(&self, slot: Slot, offset: Offset) -> Option<NodeRef> {
+        self.owner(slot, offset).filter(|n| self.is_live(n.id))
+    }
+
+    pub(crate) fn is_live(&self, id: NodeId) -> bool {
+        id == self.me.id || self.members.is_live(id)
+    }
+
+    /// Corrects the location of one offset by what an acceptor said.
+    pub(crate) fn learn_not_owner(&mut self, slot: Slot, offset: Offset, asked: NodeId, hint: Option<NodeRef>) {
+        if self.owner(slot, offset).is_some_and(|o| o.id == asked && o.id != self.me.id) {
+            match hint.filter(|h| h.id != asked) {
+                // Only this offset: how far the hint goes is told by the member table soon after.
+                Some(h) => self.locations.set(slot, Extent::point(offset), h),
+                None => self.locations.clear(slot, Extent::point(offset)),
+            }
+        }
+    }
+
+    /// `base` lengthened by up to a half, so that nodes do not act in step.
+    pub(crate) fn jitter(&mut self, base: Duration) -> Duration {
+        let half = u64::try_from(base.as_micros() / 2).unwrap_or(0).max(1);
+        base + Duration::from_micros(self.rng.next_u64() % half)
+    }
+}

@@ -1,0 +1,544 @@
+//! The gateway: client operations from their arrival to their one reply.
+//!
+//! A read asks Q replicas directly and goes to the home only if they disagree. A change goes to the home in
+//! attempts until an answer is definite or the deadline has come. Each open operation holds a session for
+//! itself, so that a session never has two operations of one key under way.
+//!
+//! Keeps:
+//! 1. An operation is reported as not done only if every attempt sent was answered so.
+//! 2. `known` of later attempts is that of the last first attempt: it must not rise past an execution.
+//!
+//! Source: `docs/protocol.md`, sections 3 (read by anyone) and 4.
+
+use crate::api::{Failure, Phase, Reply, RequestId};
+use crate::homes::Lookup;
+use crate::message::{Answer, Attempt, Denied, Era, Message, Operation, Sighting, SlotSet};
+use crate::node::DhtNode;
+use core::time::Duration;
+use rand_core::RngCore;
+use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
+use std::collections::BTreeMap;
+use store::{Ballot, Change, Key, Record, SessionId, Stamp, Value};
+
+/// How long a direct read waits before it goes to the home.
+const DIRECT_READ_WAIT: Duration = Duration::from_millis(100);
+/// The first pause after an answer that leads nowhere.
+const BACKOFF_MIN: Duration = Duration::from_millis(4);
+/// The longest pause.
+const BACKOFF_MAX: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug)]
+struct HomeHint {
+    hi: Offset,
+    node: Option<NodeRef>,
+    ballot: Option<Ballot>,
+    known: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    slot: Slot,
+    era: Era,
+    stamp: Option<(Stamp, bool)>,
+    record: Option<Record>,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// Replicas were asked directly.
+    Reading { rpc: u64, asked: usize, seen: Vec<Seen> },
+    /// An attempt is at a home.
+    Asked { target: NodeId },
+    /// Waits before the next attempt.
+    Pausing,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    id: RequestId,
+    key: Key,
+    home: Slot,
+    offset: Offset,
+    operation: Operation,
+    attempt: u32,
+    /// Attempts sent that were not answered as not executed.
+    outstanding: u32,
+    known: u64,
+    began: Time,
+    wake_at: Time,
+    backoff: Duration,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    seq: u64,
+    open: Option<Open>,
+}
+
+/// The client operations of one node.
+#[derive(Debug, Default)]
+pub(crate) struct Gateway {
+    sessions: Vec<Session>,
+    free: Vec<usize>,
+    by_session: Lookup<u64, usize>,
+    by_rpc: Lookup<u64, usize>,
+    hints: Vec<BTreeMap<Offset, HomeHint>>,
+    pub(crate) next_scan: Option<Time>,
+    pub(crate) open_count: usize,
+}
+
+impl Gateway {
+    fn schedule(&mut self, at: Time) {
+        self.next_scan = Some(self.next_scan.map_or(at, |n| n.min(at)));
+    }
+
+    fn hint(&self, home: Slot, offset: Offset) -> Option<HomeHint> {
+        let (_, h) = self.hints.get(usize::from(home))?.range(..=offset).next_back()?;
+        (offset <= h.hi).then_some(*h)
+    }
+
+    /// Notes what an answer says of a home interval; a chosen n stays known for what it was said of.
+    fn learn(&mut self, home: Slot, extent: Extent, node: Option<NodeRef>, ballot: Option<Ballot>, known: u64) {
+        while self.hints.len() <= usize::from(home) {
+            self.hints.push(BTreeMap::new());
+        }
+        let Some(map) = self.hints.get_mut(usize::from(home)) else { return };
+        if let Some(h) = map.get_mut(&extent.lo)
+            && h.hi == extent.hi
+        {
+            (h.node, h.ballot, h.known) = (node, ballot, h.known.max(known));
+            return;
+        }
+        let start = map.range(..=extent.lo).next_back().map_or(extent.lo, |(lo, _)| *lo);
+        let hit: Vec<(Offset, HomeHint)> = map
+            .range(start..=extent.hi)
+            .filter(|(lo, h)| Extent::new(**lo, h.hi).intersect(&extent).is_some())
+            .map(|(lo, h)| (*lo, *h))
+            .collect();
+        let mut best = known;
+        for (lo, h) in hit {
+            let old = Extent::new(lo, h.hi);
+            map.remove(&lo);
+            if old.covers(&extent) {
+                best = best.max(h.known);
+            }
+            for rest in old.minus(&extent) {
+                map.insert(rest.lo, HomeHint { hi: rest.hi, ..h });
+            }
+        }
+        map.insert(extent.lo, HomeHint { hi: extent.hi, node, ballot, known: best });
+    }
+
+    /// Forgets that a node is home of anything.
+    pub(crate) fn forget_node(&mut self, id: NodeId) {
+        for h in self.hints.iter_mut().flat_map(|m| m.values_mut()) {
+            if h.node.is_some_and(|n| n.id == id) {
+                (h.node, h.ballot) = (None, None);
+            }
+        }
+    }
+}
+
+impl DhtNode {
+    fn check_limits(&self, key: &Key, change: Option<&Change>) -> Option<Failure> {
+        let c = &self.ctx.config;
+        let size_bytes = key.as_bytes().len();
+        if size_bytes > c.key_bytes_max {
+            return Some(Failure::KeyTooLong { size_bytes, limit_bytes: c.key_bytes_max });
+        }
+        let len = |v: &Value| v.as_bytes().len();
+        let size_bytes = match change {
+            None | Some(Change::Delete { .. }) => 0,
+            Some(Change::Put { value, .. }) => len(value),
+            Some(Change::TestAndSet { old, new }) => len(old).max(len(new)),
+            Some(Change::AddOnNumber { by }) => len(by),
+            Some(Change::AddDelOnList { add, remove }) => len(add).max(len(remove)),
+        };
+        (size_bytes > c.value_bytes_max)
+            .then_some(Failure::ValueTooLong { size_bytes, limit_bytes: c.value_bytes_max })
+    }
+
+    /// A client's read or change.
+    pub(crate) fn begin_operation(&mut self, id: RequestId, key: Key, operation: Operation) {
+        if !matches!(self.phase, Phase::Member | Phase::Leaving) {
+            let phase = self.phase;
+            self.ctx.reply(id, Reply::Failed(Failure::NotReady { phase }));
+            return;
+        }
+        let change = match &operation {
+            Operation::Get => None,
+            Operation::Change(c) => Some(c),
+        };
+        if let Some(f) = self.check_limits(&key, change) {
+            self.ctx.reply(id, Reply::Failed(f));
+            return;
+        }
+        if self.gateway.open_count >= self.ctx.config.operations_max {
+            self.ctx.reply(id, Reply::Failed(Failure::Busy));
+            return;
+        }
+        let (home, offset) = self.ctx.space.locate(key.as_bytes());
+        let index = match self.gateway.free.pop() {
+            Some(i) => i,
+            None => {
+                let session = SessionId(self.ctx.rng.next_u64());
+                let i = self.gateway.sessions.len();
+                self.gateway.sessions.push(Session { id: session, seq: 0, open: None });
+                self.gateway.by_session.insert(session.0, i);
+                i
+            }
+        };
+        let open = Open {
+            id,
+            key,
+            home,
+            offset,
+            operation,
+            attempt: 0,
+            outstanding: 0,
+            known: 0,
+            began: self.ctx.now,
+            wake_at: self.ctx.now + self.ctx.config.operation_deadline,
+            backoff: BACKOFF_MIN,
+            stage: Stage::Pausing,
+        };
+        let is_read = matches!(open.operation, Operation::Get);
+        if let Some(s) = self.gateway.sessions.get_mut(index) {
+            s.seq += 1;
+            s.open = Some(open);
+        }
+        self.gateway.open_count += 1;
+        if !is_read || !self.begin_direct_read(index) {
+            self.next_attempt(index);
+        }
+    }
+
+    fn finish(&mut self, index: usize, reply: Reply) {
+        let Some(s) = self.gateway.sessions.get_mut(index) else { return };
+        let Some(open) = s.open.take() else { return };
+        if let Stage::Reading { rpc, .. } = open.stage {
+            self.gateway.by_rpc.remove(&rpc);
+        }
+        self.gateway.open_count -= 1;
+        self.gateway.free.push(index);
+        self.ctx.reply(open.id, reply);
+    }
+
+    /// Asks Q replicas, local ones first. False if too few are known to be alive.
+    fn begin_direct_read(&mut self, index: usize) -> bool {
+        let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { return true };
+        let (key, offset) = (open.key.clone(), open.offset);
+        let quorum = self.ctx.space.quorum();
+        let mut seen: Vec<Seen> = Vec::new();
+        let slots: Vec<Slot> = self.acceptors.active_slots(self.ctx.space.replicas(), offset).collect();
+        for slot in slots.into_iter().take(quorum) {
+            if let Some(a) = self.acceptors.active(slot, offset) {
+                let e = a.registers.get(offset, &key);
+                // One record is enough, and the first sighting carries it.
+                let record = if seen.is_empty() { e.map(|e| e.record.clone()) } else { None };
+                let stamp = e.map(|e| (e.stamp, e.settled));
+                seen.push(Seen { slot, era: Era::of(&a.configuration), stamp, record });
+            }
+        }
+        let mut remote: Vec<(NodeRef, SlotSet)> = Vec::new();
+        let mut planned = seen.len();
+        let first = usize::from(open.home);
+        let r = usize::from(self.ctx.space.replicas());
+        for slot in (0..r).map(|i| u8::try_from((first + i) % r).unwrap_or(0)) {
+            if planned >= quorum {
+                break;
+            }
+            if seen.iter().any(|s| s.slot == slot) {
+                continue;
+            }
+            if let Some(owner) = self.ctx.live_owner(slot, offset).filter(|o| o.id != self.ctx.me.id) {
+                match remote.iter_mut().find(|(o, _)| o.id == owner.id) {
+                    Some((_, set)) => set.insert(slot),
+                    None => remote.push((owner, SlotSet::one(slot))),
+                }
+                planned += 1;
+            }
+        }
+        if planned < quorum {
+            return false;
+        }
+        let rpc = self.ctx.draw_rpc();
+        let mut wants_record = seen.is_empty();
+        for (to, slots) in remote {
+            self.ctx.send(to, Message::Read { rpc, slots, key: key.clone(), wants_record });
+            wants_record = false;
+        }
+        let wake_at = self.ctx.now + DIRECT_READ_WAIT;
+        if let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) {
+            open.stage = Stage::Reading { rpc, asked: planned, seen };
+            open.wake_at = wake_at;
+        }
+        self.gateway.by_rpc.insert(rpc, index);
+        self.gateway.schedule(wake_at);
+        self.judge_read(index);
+        true
+    }
+
+    /// A replica's answer to a direct read.
+    pub(crate) fn on_read_reply(&mut self, from: NodeRef, rpc: u64, slot: Slot, answer: Result<Sighting, Denied>) {
+        let Some(index) = self.gateway.by_rpc.get(&rpc).copied() else { return };
+        let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { return };
+        let offset = open.offset;
+        let Stage::Reading { rpc: x, seen, .. } = &mut open.stage else { return };
+        if *x != rpc || seen.iter().any(|s| s.slot == slot) {
+            return;
+        }
+        match answer {
+            Ok(g) => {
+                seen.push(Seen { slot, era: g.era, stamp: g.stamp, record: g.record });
+                self.judge_read(index);
+            }
+            Err(d) => {
+                if let Denied::NotOwner { hint } = d {
+                    self.ctx.learn_not_owner(slot, offset, from.id, hint);
+                }
+                self.read_at_home(index);
+            }
+        }
+    }
+
+    fn read_at_home(&mut self, index: usize) {
+        if let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut())
+            && let Stage::Reading { rpc, .. } = open.stage
+        {
+            self.gateway.by_rpc.remove(&rpc);
+            open.stage = Stage::Pausing;
+            self.next_attempt(index);
+        }
+    }
+
+    fn judge_read(&mut self, index: usize) {
+        let quorum = self.ctx.space.quorum();
+        let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { return };
+        let Stage::Reading { asked, seen, .. } = &open.stage else { return };
+        if seen.len() < *asked {
+            return;
+        }
+        let Some(first) = seen.first() else { return };
+        let is_equal = seen.len() >= quorum
+            && seen.iter().all(|s| s.era == first.era && s.stamp == first.stamp && s.stamp.is_none_or(|t| t.1));
+        let record = seen.iter().find_map(|s| s.record.as_ref());
+        if is_equal && (first.stamp.is_none() || record.is_some()) {
+            let (version, value) = record.map_or((0, None), |r| (r.version, r.value.clone()));
+            self.finish(index, Reply::Value { value, version });
+        } else {
+            self.read_at_home(index);
+        }
+    }
+
+    /// Sends the next attempt to whoever seems to be home.
+    fn next_attempt(&mut self, index: usize) {
+        let now = self.ctx.now;
+        let Some(s) = self.gateway.sessions.get(index) else { return };
+        let Some(open) = s.open.as_ref() else { return };
+        let (session, seq, home, offset) = (s.id, s.seq, open.home, open.offset);
+        let hint = self.gateway.hint(home, offset);
+        let hinted = hint.and_then(|h| h.node).filter(|n| self.ctx.is_live(n.id));
+        let target = match hinted {
+            Some(n) => Some(n),
+            None => {
+                let r = self.ctx.space.replicas();
+                (0..r).find_map(|k| self.ctx.live_owner((home + k) % r, offset))
+            }
+        };
+        let deadline = now + self.ctx.config.attempt_timeout;
+        let Some(target) = target else {
+            self.pause(index);
+            return;
+        };
+        let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { return };
+        let is_first = open.outstanding == 0;
+        if is_first {
+            open.known = hint.map_or(0, |h| h.known).max(open.known);
+        }
+        open.attempt += 1;
+        open.outstanding += 1;
+        open.stage = Stage::Asked { target: target.id };
+        open.wake_at = deadline;
+        let attempt = Attempt {
+            session,
+            seq,
+            attempt: open.attempt,
+            is_first,
+            addressed: hint.filter(|h| h.node.is_some_and(|n| n.id == target.id)).and_then(|h| h.ballot),
+            known: open.known,
+            key: open.key.clone(),
+            operation: open.operation.clone(),
+        };
+        self.gateway.schedule(deadline);
+        self.ctx.send(target, Message::Operation(attempt));
+    }
+
+    fn pause(&mut self, index: usize) {
+        let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { return };
+        let pause = self.ctx.jitter(open.backoff);
+        let wake_at = self.ctx.now + pause;
+        if let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) {
+            open.stage = Stage::Pausing;
+            open.wake_at = wake_at;
+            open.backoff = (open.backoff * 2).min(BACKOFF_MAX);
+        }
+        self.gateway.schedule(wake_at);
+    }
+
+    /// A home's answer.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(crate) fn on_operation_reply(
+        &mut self,
+        from: NodeRef,
+        session: SessionId,
+        seq: u64,
+        attempt: u32,
+        home: Slot,
+        extent: Extent,
+        ballot: Option<Ballot>,
+        known: u64,
+        answer: Answer,
+    ) {
+        match &answer {
+            Answer::NotHome { hint: Some((node, b)) } => {
+                self.gateway.learn(home, extent, Some(*node), *b, known);
+            }
+            Answer::NotHome { hint: None } => self.gateway.learn(home, extent, None, None, known),
+            Answer::Behind { floor } => self.gateway.learn(home, extent, Some(from), ballot, known.max(*floor)),
+            Answer::Done { .. }
+            | Answer::Nothing { .. }
+            | Answer::Refused { .. }
+            | Answer::Value { .. }
+            | Answer::Busy
+            | Answer::Full
+            | Answer::Unknown => {
+                self.gateway.learn(home, extent, ballot.map(|_| from), ballot, known);
+            }
+        }
+        let Some(index) = self.gateway.by_session.get(&session.0).copied() else { return };
+        let Some(s) = self.gateway.sessions.get_mut(index).filter(|s| s.seq == seq) else { return };
+        let Some(open) = s.open.as_mut() else { return };
+        let is_current = open.attempt == attempt && matches!(open.stage, Stage::Asked { .. });
+        match answer {
+            Answer::Done { version, result } => self.finish(index, Reply::Changed { version, value: result }),
+            Answer::Nothing { version, value } => {
+                open.outstanding = open.outstanding.saturating_sub(1);
+                if open.outstanding == 0 {
+                    self.finish(index, Reply::Changed { version, value });
+                } else {
+                    let waited = self.ctx.now.since(open.began);
+                    self.finish(index, Reply::Failed(Failure::Unknown { waited }));
+                }
+            }
+            Answer::Refused { refusal, version, value } => {
+                // A refusal of one attempt says nothing of another that may have been executed.
+                open.outstanding = open.outstanding.saturating_sub(1);
+                if open.outstanding == 0 {
+                    self.finish(index, Reply::Refused { refusal, version, value });
+                } else {
+                    let waited = self.ctx.now.since(open.began);
+                    self.finish(index, Reply::Failed(Failure::Unknown { waited }));
+                }
+            }
+            Answer::Value { version, value } => self.finish(index, Reply::Value { value, version }),
+            Answer::NotHome { hint } => {
+                open.outstanding = open.outstanding.saturating_sub(1);
+                if !is_current {
+                    return;
+                }
+                // A reign that is named is worth a try at once, but not for ever.
+                if hint.is_some_and(|(_, b)| b.is_some()) && open.attempt % 4 != 0 {
+                    self.next_attempt(index);
+                } else {
+                    self.pause(index);
+                }
+            }
+            Answer::Behind { .. } => {
+                open.outstanding = open.outstanding.saturating_sub(1);
+                if is_current {
+                    self.next_attempt(index);
+                }
+            }
+            Answer::Busy | Answer::Full => {
+                open.outstanding = open.outstanding.saturating_sub(1);
+                let is_definite = open.outstanding == 0 || matches!(open.operation, Operation::Get);
+                if !is_current {
+                    return;
+                }
+                if is_definite {
+                    let f = if answer == Answer::Full { Failure::Full } else { Failure::Busy };
+                    self.finish(index, Reply::Failed(f));
+                } else {
+                    self.pause(index);
+                }
+            }
+            Answer::Unknown => {
+                if is_current {
+                    self.pause(index);
+                }
+            }
+        }
+    }
+
+    /// Wakes what waited long enough.
+    pub(crate) fn scan_gateway(&mut self) {
+        let now = self.ctx.now;
+        if self.gateway.next_scan.is_none_or(|t| t > now) {
+            return;
+        }
+        self.gateway.next_scan = None;
+        for index in 0..self.gateway.sessions.len() {
+            let deadline = self.ctx.config.operation_deadline;
+            let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { continue };
+            let waited = now.since(open.began);
+            let is_read = matches!(open.operation, Operation::Get);
+            if waited >= deadline {
+                let f = if open.outstanding == 0 || is_read {
+                    Failure::Unavailable { waited }
+                } else {
+                    Failure::Unknown { waited }
+                };
+                self.finish(index, Reply::Failed(f));
+                continue;
+            }
+            if open.wake_at <= now {
+                match open.stage {
+                    Stage::Reading { .. } => self.read_at_home(index),
+                    Stage::Pausing | Stage::Asked { .. } => {
+                        if let Stage::Asked { target } = open.stage {
+                            self.gateway.forget_node(target);
+                        }
+                        self.next_attempt(index);
+                    }
+                }
+            }
+        }
+        let deadline = self.ctx.config.operation_deadline;
+        let next = self
+            .gateway
+            .sessions
+            .iter()
+            .filter_map(|s| s.open.as_ref().map(|o| o.wake_at.min(o.began + deadline)))
+            .min();
+        if let Some(t) = next {
+            self.gateway.schedule(t.max(now + Duration::from_micros(500)));
+        }
+    }
+
+    /// A node is suspected: what was asked of it is asked of another at once.
+    pub(crate) fn on_suspected(&mut self, id: NodeId) {
+        self.gateway.forget_node(id);
+        let now = self.ctx.now;
+        for s in &mut self.gateway.sessions {
+            if let Some(open) = s.open.as_mut()
+                && matches!(open.stage, Stage::Asked { target } if target == id)
+            {
+                open.wake_at = now;
+            }
+        }
+        self.gateway.schedule(now);
+    }
+}
