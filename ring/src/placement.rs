@@ -124,7 +124,7 @@ mod tests {
             let ends: Vec<(NodeId, Position)> = (0..n).map(|i| {
                 x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let (sl, o) = s.split(u128::from(x) << 64 | u128::from(x.rotate_left(17)));
-                (NodeId(x ^ i as u64), s.position(sl, o))
+                (NodeId(x ^ u64::try_from(i).expect("small")), s.position(sl, o))
             }).collect();
             let got = arcs(&s, &ends);
             prop_assert_eq!(got.len(), n);
