@@ -66,6 +66,8 @@ pub(crate) struct Handovers {
     attempts: u64,
     giving: Option<Giving>,
     receiving: BTreeMap<NodeId, (u64, Receiving)>,
+    /// Activates whose receiver is not heard any more: repeated until they are confirmed.
+    unconfirmed: BTreeMap<u64, NodeRef>,
     /// By giver: the highest attempt seen, and the last one activated.
     seen: BTreeMap<NodeId, (u64, u64)>,
     pub(crate) next_scan: Option<Time>,
@@ -78,6 +80,11 @@ impl Handovers {
 
     pub(crate) fn is_giving(&self) -> bool {
         self.giving.is_some()
+    }
+
+    /// Whether nothing is on its way here.
+    pub(crate) fn nothing_received(&self) -> bool {
+        self.receiving.values().all(|(_, r)| r.received.is_none())
     }
 
     /// Whether a chunk that overlaps is being received, in this slot or in another.
@@ -248,6 +255,9 @@ impl DhtNode {
             self.handovers.giving = None;
             self.is_duty_due = true;
         }
+        if self.handovers.unconfirmed.get(&attempt).is_some_and(|to| to.id == from.id) {
+            self.handovers.unconfirmed.remove(&attempt);
+        }
     }
 
     /// Gives the attempt up and resumes; only before Activate.
@@ -392,11 +402,68 @@ impl DhtNode {
         self.ctx.send(from, Message::HandoverActivated { attempt });
     }
 
+    /// Whether a chunk may be offered to this node: not while an Activate to it is unconfirmed, since a new
+    /// offer tells it that the last attempt is over.
+    pub(crate) fn may_give_to(&self, to: NodeId) -> bool {
+        self.handovers.giving.is_none() && self.handovers.unconfirmed.values().all(|n| n.id != to)
+    }
+
+    /// Repeats Activates, and asks after chunks whose giver is gone; called now and then.
+    pub(crate) fn tend_handovers(&mut self) {
+        for (attempt, to) in self.handovers.unconfirmed.clone() {
+            self.ctx.send(to, Message::HandoverActivate { attempt });
+        }
+        let mut out = Vec::new();
+        for (_, r) in self.handovers.receiving.values().filter(|(_, r)| r.received.is_some()) {
+            if !self.is_gone(r.from.id) {
+                continue;
+            }
+            let (slot, extent) = (r.state.slot, r.state.extent);
+            let since = r.state.configuration.members.get(usize::from(slot)).map_or(0, |m| m.since);
+            for (extent, owner) in self.ctx.locations.pieces(slot, extent) {
+                if let Some(to) = owner {
+                    out.push((to, Message::FrozenQuery { slot, extent, since }));
+                }
+            }
+        }
+        for (to, m) in out {
+            self.ctx.send(to, m);
+        }
+    }
+
+    /// A later member of the slot is complete: a chunk whose giver is gone need not be kept for it.
+    pub(crate) fn discard_received(&mut self, slot: Slot, extent: Extent, since: u64) {
+        let gone: Vec<NodeId> = self
+            .handovers
+            .receiving
+            .iter()
+            .filter(|(id, (_, r))| {
+                let came = r.state.configuration.members.get(usize::from(slot)).map_or(0, |m| m.since);
+                r.received.is_some()
+                    && r.state.slot == slot
+                    && came < since
+                    && extent.covers(&r.state.extent)
+                    && self.is_gone(**id)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.handovers.receiving.remove(&id);
+        }
+    }
+
     /// Repeats what was not answered, ends what leads nowhere.
     pub(crate) fn scan_handovers(&mut self) {
         let now = self.ctx.now;
-        let dead: Vec<NodeId> =
-            self.handovers.receiving.values().map(|(_, r)| r.from.id).filter(|id| self.is_gone(*id)).collect();
+        // What is whole stays: its giver may only be paused, and send Activate when it goes on.
+        let dead: Vec<NodeId> = self
+            .handovers
+            .receiving
+            .values()
+            .filter(|(_, r)| r.received.is_none())
+            .map(|(_, r)| r.from.id)
+            .filter(|id| self.is_gone(*id))
+            .collect();
         for id in dead {
             self.handovers.receiving.remove(&id);
         }
@@ -410,8 +477,10 @@ impl DhtNode {
         let again = now + self.ctx.config.vote_timeout;
         if g.stage == Stage::Activating {
             if is_receiver_gone {
-                // The chunk is replaced as after a crash.
+                // Perhaps it only is not heard: what it holds would be lost if Activate were not repeated.
+                let (attempt, to) = (g.attempt, g.to);
                 self.handovers.giving = None;
+                self.handovers.unconfirmed.insert(attempt, to);
                 return;
             }
         } else if is_receiver_gone || now.since(g.progress_at) > STALL {

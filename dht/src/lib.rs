@@ -6,10 +6,22 @@
 //! The five verbs are [`DhtNode::handle_message`], [`DhtNode::handle_request`], [`DhtNode::handle_timeout`],
 //! [`DhtNode::poll_effect`] and [`DhtNode::next_timeout`].
 
+pub mod acceptors;
 pub mod api;
 pub mod config;
+mod context;
+mod duty;
+mod gateway;
+mod handover;
+mod homes;
+mod joining;
+pub mod locations;
 pub mod message;
 pub mod node;
+mod reign;
+mod replacement;
+mod serve;
+mod transfer;
 
 pub use api::{Effect, Event, Failure, Reply, Request, RequestId};
 pub use config::Config;

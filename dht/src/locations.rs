@@ -100,6 +100,11 @@ impl Locations {
         }
     }
 
+    /// Sets what a node owns, which it knows itself: what it does not own stays known as others'.
+    pub fn set_owned_by(&mut self, node: NodeRef, owned: &[(Slot, Extent)]) {
+        self.set_node(node, owned);
+    }
+
     /// Whether a node is known to own anything.
     pub fn is_owner_of_anything(&self, node: NodeId) -> bool {
         self.slots.iter().any(|m| m.values().any(|(_, n)| n.id == node))

@@ -1,0 +1,288 @@
+//! Duty: what a node does so that every position has a live, complete owner in the right place.
+//!
+//! From the member table each node computes the same arcs. What it owns outside its arc it hands over to the
+//! node whose arc it is; what has no live owner inside its arc it replaces. Join, leave and slide are all this
+//! one rule. A wrong table costs work, never data.
+//!
+//! Source: `docs/protocol.md`, sections 1 (placement) and 6 (duty).
+
+use crate::api::{Event, Phase, Reply};
+use crate::node::DhtNode;
+use core::time::Duration;
+use rand_core::RngCore;
+use ring::members::MemberState;
+use ring::placement::arcs;
+use ring::{Extent, NodeId, NodeRef, Offset, Position, Slot};
+
+/// Reigns begun in one turn without having been asked for.
+const REIGNS_PER_TURN: usize = 32;
+
+impl DhtNode {
+    /// Members that are to own something: alive, dead ones and those that leave not counted.
+    pub(crate) fn stayers(&self) -> Vec<(NodeId, Position)> {
+        self.ctx
+            .members
+            .live_infos()
+            .filter(|m| m.state == MemberState::Alive)
+            .map(|m| (m.node.id, m.end))
+            .collect()
+    }
+
+    /// Whether a node may hold two slots of an offset: only in a ring that never had more than it has, or that
+    /// shrank by graceful leaves.
+    pub(crate) fn may_double(&self) -> bool {
+        let n = self.stayers().len();
+        n < usize::from(self.ctx.space.replicas()) && usize::from(self.ctx.members.strength().1) <= n
+    }
+
+    pub(crate) fn is_gone(&self, id: NodeId) -> bool {
+        self.ctx
+            .members
+            .get(id)
+            .is_none_or(|m| matches!(m.info.state, MemberState::Dead | MemberState::Left))
+    }
+
+    /// One turn.
+    pub(crate) fn do_duty(&mut self) {
+        let now = self.ctx.now;
+        if !matches!(self.phase, Phase::Member | Phase::Leaving) {
+            return;
+        }
+        if self.next_duty > now && !self.is_duty_due {
+            return;
+        }
+        let is_regular = self.next_duty <= now;
+        self.is_duty_due = false;
+        if is_regular {
+            self.next_duty = now + self.ctx.jitter(self.ctx.config.duty_interval);
+            self.acceptors.join_neighbours();
+            self.tend_strength();
+            self.report_load();
+            self.scrub();
+            if self.next_tend <= now {
+                self.next_tend = now + Duration::from_millis(500);
+                self.ask_about_frozen();
+                self.tend_handovers();
+            }
+        }
+        self.begin_reigns();
+        if self.phase == Phase::Leaving && self.try_leave() {
+            return;
+        }
+        let is_settled = now.since(self.ctx.members.changed_at()) >= self.ctx.config.settle_time;
+        if !is_settled {
+            return;
+        }
+        let desired = self.desired();
+        self.give_what_is_not_ours(&desired);
+        if is_regular && self.phase == Phase::Member {
+            self.replace_what_has_no_owner(&desired);
+        }
+    }
+
+    /// Which node should own what.
+    fn desired(&self) -> Vec<(Slot, Extent, NodeId)> {
+        let space = &self.ctx.space;
+        arcs(space, &self.stayers())
+            .into_iter()
+            .filter(|a| !a.is_empty)
+            .flat_map(|a| space.pieces(a.from, a.to).into_iter().map(move |(s, e)| (s, e, a.node)))
+            .collect()
+    }
+
+    fn give_what_is_not_ours(&mut self, desired: &[(Slot, Extent, NodeId)]) {
+        if self.handovers.is_giving() || self.handover_pause_until > self.ctx.now {
+            return;
+        }
+        let me = self.ctx.me.id;
+        let mut wanted: Vec<(Slot, Extent, NodeRef)> = Vec::new();
+        for (slot, extent, node) in desired.iter().filter(|d| d.2 != me) {
+            if !self.ctx.members.is_live(*node) || !self.may_give_to(*node) {
+                continue;
+            }
+            let Some(to) = self.ctx.members.get(*node).map(|m| m.info.node) else { continue };
+            for (part, a) in self.acceptors.parts(*slot, *extent) {
+                if a.is_active() {
+                    wanted.push((*slot, part, to));
+                }
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        // Any of them: one that is refused must not hold up the others.
+        let pick = usize::try_from(self.ctx.rng.next_u64() >> 1).unwrap_or(0) % wanted.len();
+        let Some((slot, part, to)) = wanted.get(pick).copied() else { return };
+        let chunk = self.chunk(slot, part);
+        self.begin_handover(slot, chunk, to);
+    }
+
+    /// The beginning of `part` that holds about a chunk's bytes.
+    fn chunk(&self, slot: Slot, part: Extent) -> Extent {
+        let mut bytes = 0;
+        if let Some(a) = self.acceptors.find(slot, part.lo) {
+            let mut last: Option<Offset> = None;
+            for (o, k, e) in a.registers.range(part, None) {
+                if bytes >= self.ctx.config.chunk_bytes_max
+                    && let Some(hi) = last.filter(|l| *l < o)
+                {
+                    return Extent::new(part.lo, hi);
+                }
+                bytes += e.record.weight(k);
+                last = Some(o);
+            }
+        }
+        part
+    }
+
+    fn replace_what_has_no_owner(&mut self, desired: &[(Slot, Extent, NodeId)]) {
+        let now = self.ctx.now;
+        let me = self.ctx.me.id;
+        let may_double = self.may_double();
+        let mut holes: Vec<(Slot, Extent)> = Vec::new();
+        for (slot, extent, _) in desired.iter().filter(|d| d.2 == me) {
+            for (part, owner) in self.ctx.locations.pieces(*slot, *extent) {
+                if owner.is_some_and(|o| o.id != me && !self.is_gone(o.id)) {
+                    continue;
+                }
+                let mut rest = vec![part];
+                let own = self.acceptors.iter().filter(|a| a.slot == *slot && !a.is_frozen || !may_double && a.slot != *slot);
+                for a in own {
+                    rest = rest.into_iter().flat_map(|r| r.minus(&a.extent)).collect();
+                }
+                holes.extend(rest.into_iter().map(|r| (*slot, r)));
+            }
+        }
+        self.holes.retain(|(s, e, _)| holes.iter().any(|(hs, he)| hs == s && he == e));
+        for (slot, extent) in holes {
+            let since = self.holes.iter().find(|(s, e, _)| *s == slot && *e == extent).map(|h| h.2);
+            let Some(since) = since else {
+                self.holes.push((slot, extent, now));
+                continue;
+            };
+            // A hole without a known owner may only be news that is late.
+            let is_known_dead = self.ctx.owner(slot, extent.lo).is_some();
+            let wait = if is_known_dead { Duration::from_millis(20) } else { self.ctx.config.dead_after };
+            if now.since(since) < wait
+                || self.replacements.pause_until > now
+                || self.replacements.is_full()
+                || self.replacements.is_at_work(extent, |_| true)
+                || self.handovers.is_receiving(extent, |s| s != slot)
+            {
+                continue;
+            }
+            self.begin_replacement(slot, extent);
+        }
+    }
+
+    /// Gathers the reigns that this node should have, before somebody asks.
+    fn begin_reigns(&mut self) {
+        let mut wanted: Vec<(Slot, Extent)> = Vec::new();
+        let r = self.ctx.space.replicas();
+        for a in self.acceptors.owned().filter(|a| a.is_active()) {
+            wanted.push((a.slot, a.extent));
+            for k in 1..r {
+                let home = (a.slot + r - k) % r;
+                // Slots from the home to the one before ours must all be without a live owner.
+                let is_ours = (0..k).all(|j| self.ctx.live_owner((home + j) % r, a.extent.lo).is_none());
+                if !is_ours {
+                    break;
+                }
+                wanted.push((home, a.extent));
+            }
+        }
+        let mut begun = 0;
+        for (home, extent) in wanted {
+            let mut at = Some(extent.lo);
+            while let Some(offset) = at.filter(|o| *o <= extent.hi && begun < REIGNS_PER_TURN) {
+                let hi = match self.homes.reigns.find(home, offset) {
+                    Some(r) => r.extent.hi,
+                    None => {
+                        begun += 1;
+                        match self.begin_reign(home, offset) {
+                            Ok(lo) => self.homes.reigns.get((home, lo)).map_or(extent.hi, |r| r.extent.hi),
+                            Err(_) => break,
+                        }
+                    }
+                };
+                at = hi.checked_add(1);
+            }
+        }
+    }
+
+    fn tend_strength(&mut self) {
+        let n = self.stayers().len();
+        let r = usize::from(self.ctx.space.replicas());
+        let (version, strength) = self.ctx.members.strength();
+        let now = u8::try_from(n.min(r)).unwrap_or(1);
+        if now > strength || self.phase == Phase::Leaving && n < r && now < strength {
+            self.ctx.members.set_strength((version + 1, now.max(1)));
+        }
+    }
+
+    fn report_load(&mut self) {
+        let (keys, bytes) = (self.acceptors.keys(), self.acceptors.weight());
+        self.is_memory_full = bytes > self.ctx.config.memory_bytes_max;
+        let (keys, bytes) = (u64::try_from(keys).unwrap_or(0), u64::try_from(bytes).unwrap_or(0));
+        // Only changes worth telling: each one travels to every node.
+        let old = self.ctx.members.me();
+        let is_news = old.keys.abs_diff(keys) > old.keys / 8 + 16;
+        if is_news && self.next_load_report <= self.ctx.now {
+            self.next_load_report = self.ctx.now + Duration::from_secs(1);
+            let now = self.ctx.now;
+            self.ctx.members.update_me(now, |m| (m.keys, m.bytes) = (keys, bytes));
+        }
+    }
+
+    /// A client's or the process' wish to leave.
+    pub(crate) fn begin_leave(&mut self, id: crate::api::RequestId) {
+        match self.phase {
+            Phase::Member | Phase::Leaving => {
+                self.leave_requests.push(id);
+                if self.phase == Phase::Member {
+                    self.phase = Phase::Leaving;
+                    let now = self.ctx.now;
+                    self.ctx.members.update_me(now, |m| m.state = MemberState::Leaving);
+                    self.tend_strength();
+                }
+                self.is_duty_due = true;
+            }
+            Phase::Idle | Phase::Joining | Phase::Probation | Phase::Left => {
+                self.phase = Phase::Left;
+                self.ctx.reply(id, Reply::Left { is_clean: true });
+            }
+        }
+    }
+
+    /// Whether the node has left: everything is handed over, or there is nobody to hand it to.
+    fn try_leave(&mut self) -> bool {
+        let has_nothing =
+            self.acceptors.is_empty() && !self.handovers.is_giving() && self.handovers.nothing_received();
+        let has_nobody = self.stayers().is_empty();
+        if !(has_nothing || has_nobody) || self.gateway.open_count > 0 && self.left_waits < 20 {
+            if has_nothing {
+                self.left_waits += 1;
+            }
+            return false;
+        }
+        self.phase = Phase::Left;
+        let now = self.ctx.now;
+        let is_clean = has_nothing;
+        self.ctx.members.update_me(now, |m| {
+            m.state = MemberState::Left;
+            m.owned.clear();
+        });
+        self.publish_leave();
+        for id in std::mem::take(&mut self.leave_requests) {
+            self.ctx.reply(id, Reply::Left { is_clean });
+        }
+        true
+    }
+
+    /// Announcements of members that changed.
+    pub(crate) fn tell_member(&mut self, id: NodeId, make: impl FnOnce(NodeRef) -> Event) {
+        if let Some(node) = self.ctx.members.get(id).map(|m| m.info.node) {
+            self.ctx.announce(make(node));
+        }
+    }
+}
