@@ -1,0 +1,60 @@
+//! What the simulator needs of a node: the five verbs, and its memory to look into.
+//!
+//! The simulator is generic over this, so that it can itself be tested with machines that are known to be
+//! right or wrong.
+
+use dht::{Config, DhtNode, Effect, Message, Request, RequestId};
+use paxos::Acceptor;
+use ring::{NodeRef, Time};
+
+/// One node without IO.
+pub trait Machine {
+    /// Whether positions, replicas and strength mean anything for it; toys without acceptors say no.
+    const IS_REPLICATED: bool;
+
+    /// A new process.
+    fn new(config: Config, me: NodeRef, seed: u64, now: Time) -> Self;
+    /// A message from another node.
+    fn handle_message(&mut self, now: Time, from: NodeRef, message: Message);
+    /// A request of a client or of the process.
+    fn handle_request(&mut self, now: Time, id: RequestId, request: Request);
+    /// A hint that the connection to `peer` broke.
+    fn handle_connection_lost(&mut self, now: Time, peer: NodeRef);
+    /// The moment of `next_timeout` has come.
+    fn handle_timeout(&mut self, now: Time);
+    /// The next thing to do outside.
+    fn poll_effect(&mut self) -> Option<Effect>;
+    /// When `handle_timeout` is to be called next.
+    fn next_timeout(&self) -> Option<Time>;
+    /// The acceptors in its memory.
+    fn acceptors(&self) -> impl Iterator<Item = &Acceptor>;
+}
+
+impl Machine for DhtNode {
+    const IS_REPLICATED: bool = true;
+
+    fn new(config: Config, me: NodeRef, seed: u64, now: Time) -> DhtNode {
+        DhtNode::new(config, me, None, seed, now)
+    }
+    fn handle_message(&mut self, now: Time, from: NodeRef, message: Message) {
+        DhtNode::handle_message(self, now, from, message);
+    }
+    fn handle_request(&mut self, now: Time, id: RequestId, request: Request) {
+        DhtNode::handle_request(self, now, id, request);
+    }
+    fn handle_connection_lost(&mut self, now: Time, peer: NodeRef) {
+        DhtNode::handle_connection_lost(self, now, peer);
+    }
+    fn handle_timeout(&mut self, now: Time) {
+        DhtNode::handle_timeout(self, now);
+    }
+    fn poll_effect(&mut self) -> Option<Effect> {
+        DhtNode::poll_effect(self)
+    }
+    fn next_timeout(&self) -> Option<Time> {
+        DhtNode::next_timeout(self)
+    }
+    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
+        DhtNode::acceptors(self)
+    }
+}

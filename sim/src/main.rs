@@ -1,0 +1,149 @@
+//! The simulator's command: runs seeds, prints totals, and how to replay what failed.
+
+use dht::DhtNode;
+use sim::report::Totals;
+use sim::{Outcome, Profile, Scenario, Settings, run};
+use std::cell::Cell;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+const USAGE: &str = "kvnode-sim: seeded simulation of many nodes, with faults, checked
+
+  --seeds N          how many seeds (100)
+  --from S           the first seed (1)
+  --seed S           one seed only
+  --trace            prints what happens; with --seed
+  --profile NAME     steady, messages, churn, crash or all (all)
+  --nodes N          nodes at first, 1 to 20 (5; 9 to grow to)
+  --ops N            operations of clients in a run (400)
+  --scenario NAME    load or grow-shrink (load)
+  --threads N        seeds run at once (2)
+  --failures N       stop after so many failed runs (5)";
+
+struct Options {
+    seeds: u64,
+    from: u64,
+    is_traced: bool,
+    profile: Option<Profile>,
+    nodes: Option<u8>,
+    ops: usize,
+    scenario: Scenario,
+    threads: usize,
+    failures_max: u64,
+}
+
+fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut o = Options {
+        seeds: 100,
+        from: 1,
+        is_traced: false,
+        profile: None,
+        nodes: None,
+        ops: 400,
+        scenario: Scenario::Load,
+        threads: 2,
+        failures_max: 5,
+    };
+    let mut args = args;
+    while let Some(flag) = args.next() {
+        if flag == "--help" || flag == "-h" {
+            return Err(USAGE.to_owned());
+        }
+        if flag == "--trace" {
+            o.is_traced = true;
+            continue;
+        }
+        let value = args.next().ok_or_else(|| format!("{flag} needs a value, or is unknown\n\n{USAGE}"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("{flag} {value}: not a number"));
+        let size = || usize::try_from(number()?).map_err(|_| format!("{flag} {value}: too large"));
+        match flag.as_str() {
+            "--seeds" => o.seeds = number()?,
+            "--from" => o.from = number()?,
+            "--seed" => (o.from, o.seeds) = (number()?, 1),
+            "--ops" => o.ops = size()?,
+            "--threads" => o.threads = size()?.clamp(1, 64),
+            "--failures" => o.failures_max = number()?.max(1),
+            "--nodes" => {
+                let n = u8::try_from(number()?).ok().filter(|n| (1..=20).contains(n));
+                o.nodes = Some(n.ok_or("--nodes: 1 to 20")?);
+            }
+            "--profile" => {
+                let p = Profile::NAMES.iter().find(|n| n.0 == value);
+                o.profile = Some(p.ok_or_else(|| format!("no profile {value}"))?.1);
+            }
+            "--scenario" => {
+                o.scenario = match value.as_str() {
+                    "load" => Scenario::Load,
+                    "grow-shrink" => Scenario::GrowShrink,
+                    other => return Err(format!("no scenario {other}")),
+                }
+            }
+            other => return Err(format!("unknown flag {other}\n\n{USAGE}")),
+        }
+    }
+    Ok(o)
+}
+
+thread_local! {
+    static UNDER_WAY: Cell<u64> = const { Cell::new(0) };
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(o) => o,
+        Err(text) => {
+            eprintln!("{text}");
+            return ExitCode::from(2);
+        }
+    };
+    let is_growing = options.scenario == Scenario::GrowShrink;
+    let profile = options.profile.unwrap_or(if is_growing { Profile::Steady } else { Profile::All });
+    let nodes = options.nodes.unwrap_or(if is_growing { 9 } else { 5 });
+    let settings = |seed| Settings::draw(seed, profile, options.scenario, nodes, options.ops);
+    let replay = settings(0).replay_command();
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let seed = UNDER_WAY.get();
+        eprintln!("seed {seed} panicked\n  {}", replay.replace("--seed 0 ", &format!("--seed {seed} ")));
+        default_hook(info);
+    }));
+    // This is the tool's own watch, no input of a run.
+    #[allow(clippy::disallowed_methods, reason = "how long the runs took is printed for people")]
+    let began = Instant::now();
+    let totals = Mutex::new(Totals::default());
+    let next = AtomicU64::new(options.from);
+    let end = options.from.saturating_add(options.seeds);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return;
+            }
+            UNDER_WAY.set(seed);
+            let outcome = run::<DhtNode>(&settings(seed), options.is_traced && options.seeds == 1);
+            let Ok(mut totals) = totals.lock() else { return };
+            totals.add(&outcome);
+            print_failure(&outcome);
+            if totals.failed() >= options.failures_max {
+                next.store(end, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads {
+            scope.spawn(work);
+        }
+    });
+    let Ok(totals) = totals.into_inner() else { return ExitCode::FAILURE };
+    println!("{totals}");
+    println!("wall time: {} s", began.elapsed().as_secs());
+    if totals.failed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn print_failure(outcome: &Outcome) {
+    if let Some(v) = &outcome.violation {
+        println!("seed {} failed: {v}\n  {}", outcome.settings.seed, outcome.settings.replay_command());
+    }
+}

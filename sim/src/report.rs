@@ -1,0 +1,102 @@
+//! The totals of many runs, as text.
+
+use crate::coverage::Coverage;
+use crate::run::Outcome;
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+/// The totals of many runs.
+#[derive(Debug, Default)]
+pub struct Totals {
+    runs: u64,
+    failed: u64,
+    ops: [u64; 4],
+    undisturbed: (u64, u64),
+    faults: BTreeMap<&'static str, u64>,
+    messages: u64,
+    events: u64,
+    lived: Duration,
+    undecided: usize,
+    coverage: Coverage,
+}
+
+impl Totals {
+    /// Adds a run.
+    pub fn add(&mut self, o: &Outcome) {
+        self.runs += 1;
+        self.failed += u64::from(o.violation.is_some());
+        for (a, b) in self.ops.iter_mut().zip(o.ops) {
+            *a += b;
+        }
+        self.undisturbed.0 += o.undisturbed.0;
+        self.undisturbed.1 += o.undisturbed.1;
+        for (k, n) in &o.faults {
+            *self.faults.entry(k).or_default() += n;
+        }
+        for (k, n) in [
+            ("messages lost", o.network.lost),
+            ("messages cut", o.network.cut),
+            ("messages duplicated", o.network.duplicated),
+            ("messages replayed late", o.network.replayed),
+        ] {
+            *self.faults.entry(k).or_default() += n;
+        }
+        self.messages += o.network.sent;
+        self.events += o.events;
+        self.lived += o.lived;
+        self.undecided += o.undecided;
+        self.coverage.merge(&o.coverage);
+    }
+
+    /// How many runs failed.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    match part.saturating_mul(1000).checked_div(whole) {
+        None => "-".to_owned(),
+        Some(p) => format!("{}.{} %", p / 10, p % 10),
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [answered, refused, failed, unknown] = self.ops;
+        let all = answered + refused + failed + unknown;
+        writeln!(f, "runs: {}, failed: {}", self.runs, self.failed)?;
+        writeln!(
+            f,
+            "operations: {all}; done {answered}, refused by state {refused}, not done {failed}, unknown {unknown}; \
+             {} answered, outside of outages {} of {}",
+            percent(answered + refused, all),
+            percent(self.undisturbed.1, self.undisturbed.0),
+            self.undisturbed.0,
+        )?;
+        let minutes = self.lived.as_secs() / 60;
+        writeln!(
+            f,
+            "simulated node-hours: {}.{:02}; messages {}, events {}; keys too hard to search: {}",
+            minutes / 60,
+            minutes % 60 * 100 / 60,
+            self.messages,
+            self.events,
+            self.undecided
+        )?;
+        writeln!(f, "faults that took effect:")?;
+        for (k, n) in &self.faults {
+            writeln!(f, "  {n:>10} {k}")?;
+        }
+        writeln!(f, "reached:")?;
+        for (k, n) in self.coverage.reached() {
+            writeln!(f, "  {n:>10} {k}")?;
+        }
+        let never = self.coverage.never_reached();
+        if never.is_empty() {
+            return write!(f, "never reached: nothing that is expected");
+        }
+        write!(f, "never reached: {}", never.join(", "))
+    }
+}

@@ -1,0 +1,385 @@
+//! One run: the ring forms, clients and faults do their work, everything heals, progress is demanded, and
+//! what clients saw is checked.
+//!
+//! Keeps:
+//! 1. Nothing but the settings decides what happens.
+//! 2. After faults stop: one ring, every position has one live complete owner, no node holds two slots of an
+//!    offset when there are R nodes, every request is answered, every key can be read, changed and read (I6).
+//! 3. Outside of declared outages at least half of the operations are answered.
+
+use crate::cluster::{Cluster, Note};
+use crate::coverage::Coverage;
+use crate::draw::{Draw, Stream};
+use crate::history::{self, Action, History};
+use crate::invariants::{Violation, broken};
+use crate::machine::Machine;
+use crate::nemesis::Nemesis;
+use crate::network::Tally;
+use crate::order;
+use crate::settings::{Scenario, Settings};
+use crate::workload::Workload;
+use core::time::Duration;
+use dht::{Request, RequestId};
+use ring::Space;
+use std::collections::{BTreeMap, BTreeSet};
+use store::Key;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const FORM_TIME: Duration = Duration::from_secs(120);
+const LOAD_TIME: Duration = Duration::from_secs(900);
+const HEAL_TIME: Duration = Duration::from_secs(120);
+const EVENTS_MAX: u64 = 20_000_000;
+const TRIES_MAX: usize = 5;
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The run.
+    pub settings: Settings,
+    /// The violation, if there was one.
+    pub violation: Option<Violation>,
+    /// Operations by outcome: answered, refused by the key's state, failed, unknown.
+    pub ops: [u64; 4],
+    /// Operations outside of declared outages: all, answered.
+    pub undisturbed: (u64, u64),
+    /// Faults of the nemesis that took effect.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Faults of the network that took effect.
+    pub network: Tally,
+    /// Protocol points reached.
+    pub coverage: Coverage,
+    /// The transcript's number.
+    pub digest: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// The time that all nodes lived together.
+    pub lived: Duration,
+    /// Keys whose search was given up.
+    pub undecided: usize,
+    /// What clients did.
+    pub history: History,
+}
+
+/// Runs what `settings` name.
+pub fn run<M: Machine>(settings: &Settings, is_printed: bool) -> Outcome {
+    let Some(space) = Space::new(settings.config.replication_factor) else {
+        return Run::<M>::new(settings, Space::new(1).expect("one replica is valid"), is_printed).outcome(
+            Some(Violation { invariant: "settings", text: "no such replication factor".to_owned() }),
+        );
+    };
+    let mut run = Run::<M>::new(settings, space, is_printed);
+    let violation = run.all().err();
+    run.outcome(violation)
+}
+
+#[derive(Debug)]
+struct Run<M> {
+    settings: Settings,
+    cluster: Cluster<M>,
+    workload: Workload,
+    nemesis: Nemesis,
+    history: History,
+    /// The open requests of clients: (operation, client, key, action).
+    open: BTreeMap<RequestId, (usize, usize, Key, Action)>,
+    issued: usize,
+    is_loading: bool,
+    undecided: usize,
+}
+
+impl<M: Machine> Run<M> {
+    fn new(settings: &Settings, space: Space, is_printed: bool) -> Run<M> {
+        let seed = settings.seed;
+        Run {
+            settings: settings.clone(),
+            cluster: Cluster::new(settings, space, is_printed),
+            workload: Workload::new(Draw::new(seed, Stream::Workload), settings.cold_keys),
+            nemesis: Nemesis::new(settings, Draw::new(seed, Stream::Nemesis)),
+            history: History::default(),
+            open: BTreeMap::new(),
+            issued: 0,
+            is_loading: false,
+            undecided: 0,
+        }
+    }
+
+    fn all(&mut self) -> Result<(), Violation> {
+        self.cluster.remind(LOOK_INTERVAL, Note::Look);
+        match self.settings.scenario {
+            Scenario::Load => {
+                self.form(self.settings.nodes)?;
+                self.start_load();
+                self.until(LOAD_TIME, "the clients did not finish", Run::is_load_over)?;
+            }
+            Scenario::GrowShrink => self.grow_and_shrink()?,
+        }
+        self.is_loading = false;
+        self.nemesis.heal(&mut self.cluster)?;
+        self.until(HEAL_TIME, "the ring did not heal", |r| r.open.is_empty() && r.unrest().is_none())?;
+        let keys: Vec<Key> = self.history.by_key().into_keys().collect();
+        self.demand(&keys, |_, _| Action::Get)?;
+        self.demand(&keys, |w, k| Action::Change(w.plain(k)))?;
+        self.demand(&keys, |_, _| Action::Get)?;
+        self.cluster.look_at_all()?;
+        self.undecided = order::check(&self.history)?;
+        self.half_succeeded()
+    }
+
+    /// Starts `nodes` nodes one after the other and waits until they are one ring at full strength.
+    fn form(&mut self, nodes: u8) -> Result<(), Violation> {
+        if self.settings.is_rough_start {
+            self.cluster.network().set_weather(self.settings.weather);
+        }
+        let at_once = self.workload.draw().chance(500);
+        self.cluster.start(1, &[1], at_once)?;
+        for host in 2..=nodes {
+            let pause = self.workload.draw().millis(0, 800);
+            let until = self.cluster.now() + pause;
+            self.until(pause + LOOK_INTERVAL * 2, "time stood still", |r| r.cluster.now() >= until)?;
+            self.cluster.start(host, &[1], false)?;
+        }
+        self.until(FORM_TIME, "the ring did not form", |r| r.unrest().is_none())
+    }
+
+    fn start_load(&mut self) {
+        self.cluster.network().set_weather(self.settings.weather);
+        self.is_loading = true;
+        for client in 0..self.settings.clients {
+            self.remind_client(client);
+        }
+        self.cluster.remind(self.settings.fault_interval, Note::Nemesis);
+    }
+
+    fn grow_and_shrink(&mut self) -> Result<(), Violation> {
+        self.form(1)?;
+        self.start_load();
+        for nodes in 2..=usize::from(self.settings.nodes) {
+            let host = u8::try_from(nodes).unwrap_or(u8::MAX);
+            self.cluster.start(host, &[1], false)?;
+            self.until(FORM_TIME, "the ring did not grow", |r| r.cluster.serving().len() == nodes)?;
+            if self.workload.draw().chance(700) {
+                self.until(FORM_TIME, "the ring did not settle", |r| r.unrest().is_none())?;
+            }
+        }
+        self.until(FORM_TIME, "the grown ring did not settle", |r| r.unrest().is_none())?;
+        for nodes in (1..self.settings.nodes).rev() {
+            let serving = self.cluster.serving();
+            let Some(node) = self.workload.draw().pick(&serving) else { break };
+            self.cluster.request(node.id, Request::Leave)?;
+            self.until(FORM_TIME, "a node did not leave", |r| {
+                r.cluster.processes().count() == usize::from(nodes)
+            })?;
+        }
+        self.until(FORM_TIME, "the shrunk ring did not settle", |r| r.unrest().is_none())?;
+        // What the last node holds must be all there is; the ring grows again only after this.
+        let keys: Vec<Key> = self.history.by_key().into_keys().collect();
+        self.is_loading = false;
+        self.until(HEAL_TIME, "the clients did not finish", |r| r.open.is_empty())?;
+        self.demand(&keys, |_, _| Action::Get)
+    }
+
+    fn is_load_over(&mut self) -> bool {
+        self.issued >= self.settings.ops && self.open.is_empty()
+    }
+
+    /// What keeps the ring from being whole and at rest.
+    fn unrest(&self) -> Option<String> {
+        if let Some(p) = self.cluster.processes().find(|p| p.is_leaving || p.is_paused) {
+            return Some(format!("{} still leaves or is paused", p.me));
+        }
+        let ring = self.cluster.ring();
+        if let Some(p) = self.cluster.processes().find(|p| p.ring.is_none() || p.ring != ring) {
+            return Some(format!("{} is in {:?}, others are in {ring:?}", p.me, p.ring));
+        }
+        if let Some((id, node)) = self.cluster.overdue(self.settings.config.operation_deadline * 3) {
+            return Some(format!("request {} was never answered by {node}", id.0));
+        }
+        if !M::IS_REPLICATED {
+            return None;
+        }
+        let strength = self.cluster.strength(&BTreeSet::new());
+        let has_enough =
+            self.cluster.processes().count() >= usize::from(self.settings.config.replication_factor);
+        strength.gap.or(strength.overlap).or(strength.doubled.filter(|_| has_enough))
+    }
+
+    /// Lets time pass until `is_done`; it is an error if that takes longer than `limit`.
+    fn until(
+        &mut self,
+        limit: Duration,
+        otherwise: &str,
+        is_done: impl Fn(&mut Run<M>) -> bool,
+    ) -> Result<(), Violation> {
+        let end = self.cluster.now() + limit;
+        loop {
+            if self.advance()? && is_done(self) {
+                return Ok(());
+            }
+            if self.cluster.now() > end {
+                let why = self.unrest().unwrap_or_else(|| format!("{} operations are open", self.open.len()));
+                return broken("I6", format!("{otherwise}: {why}"));
+            }
+            if self.cluster.transcript().events() > EVENTS_MAX {
+                return broken("I6", "there is no end of events".to_owned());
+            }
+        }
+    }
+
+    /// The next event; true if it is time to look how things are.
+    fn advance(&mut self) -> Result<bool, Violation> {
+        let note = self.cluster.step()?;
+        self.complete();
+        match note {
+            None => return Ok(false),
+            Some(Note::Look) => {
+                self.cluster.remind(LOOK_INTERVAL, Note::Look);
+                return Ok(true);
+            }
+            Some(Note::Client(client)) => self.issue_next(client)?,
+            Some(Note::Nemesis) if self.is_loading => {
+                self.nemesis.act(&mut self.cluster)?;
+                let next = self.workload.draw().tailed(self.settings.fault_interval);
+                self.cluster.remind(next, Note::Nemesis);
+            }
+            Some(Note::Nemesis) => {}
+            Some(Note::FaultEnds(fault)) => self.nemesis.end(&mut self.cluster, fault)?,
+        }
+        self.complete();
+        Ok(false)
+    }
+
+    fn remind_client(&mut self, client: usize) {
+        let think = self.workload.draw().tailed(self.settings.think);
+        self.cluster.remind(think, Note::Client(client));
+    }
+
+    fn issue_next(&mut self, client: usize) -> Result<(), Violation> {
+        let is_endless = self.settings.scenario == Scenario::GrowShrink;
+        if !self.is_loading || (self.issued >= self.settings.ops && !is_endless) {
+            return Ok(());
+        }
+        let serving = self.cluster.serving();
+        // Most clients stay with one node as long as it serves, the others go anywhere.
+        let node = if client.is_multiple_of(3) {
+            self.workload.draw().pick(&serving)
+        } else {
+            serving.get(client % serving.len().max(1)).copied()
+        };
+        let Some(node) = node else {
+            self.remind_client(client);
+            return Ok(());
+        };
+        self.issued += 1;
+        let (key, action) = self.workload.next(client);
+        self.issue(client, key, action, node.id)
+    }
+
+    fn issue(&mut self, client: usize, key: Key, action: Action, node: ring::NodeId) -> Result<(), Violation> {
+        let request = match &action {
+            Action::Get => Request::Get { key: key.clone() },
+            Action::Change(change) => Request::Change { key: key.clone(), change: change.clone() },
+        };
+        let at = self.cluster.moment();
+        let op = self.history.invoke(client, key.clone(), action.clone(), at);
+        let id = self.cluster.request(node, request)?;
+        self.open.insert(id, (op, client, key, action));
+        Ok(())
+    }
+
+    fn complete(&mut self) {
+        while let Some(done) = self.cluster.poll_completion() {
+            let Some((op, client, key, action)) = self.open.remove(&done.id) else { continue };
+            let at = self.cluster.moment();
+            let outcome = history::Outcome::of(done.reply);
+            self.workload.saw(client, &key, &action, &outcome);
+            self.history.complete(op, outcome, at);
+            if client < self.settings.clients && self.is_loading {
+                self.remind_client(client);
+            }
+        }
+    }
+
+    /// One operation on every key, by a client of its own, again until it is answered.
+    fn demand(
+        &mut self,
+        keys: &[Key],
+        action: impl Fn(&mut Workload, &Key) -> Action,
+    ) -> Result<(), Violation> {
+        let mut todo: Vec<Key> = keys.to_vec();
+        for _ in 0..TRIES_MAX {
+            let first = self.history.len();
+            for key in &todo {
+                let action = action(&mut self.workload, key);
+                let serving = self.cluster.serving();
+                let Some(node) = self.workload.draw().pick(&serving) else {
+                    return broken("I6", "nobody serves".to_owned());
+                };
+                self.issue(self.settings.clients, key.clone(), action, node.id)?;
+            }
+            self.complete();
+            let limit = self.settings.config.operation_deadline * 3;
+            self.until(limit, "a request was never answered", |r| r.open.is_empty())?;
+            todo = self
+                .history
+                .iter()
+                .skip(first)
+                .filter(|(_, op)| !op.outcome.is_answered())
+                .map(|(k, _)| k.clone())
+                .collect();
+            if todo.is_empty() {
+                return Ok(());
+            }
+        }
+        let last = self.history.iter().last().map(|(k, op)| format!("{k:?} {op}")).unwrap_or_default();
+        broken("I6", format!("{} keys do not answer after everything healed, one: {last}", todo.len()))
+    }
+
+    fn undisturbed(&self) -> (u64, u64) {
+        let now = self.cluster.now();
+        let (mut all, mut answered) = (0, 0);
+        for (_, op) in self.history.iter() {
+            if op.client < self.settings.clients
+                && !self.nemesis.is_excused(op.times.0, op.times.1.unwrap_or(now))
+            {
+                all += 1;
+                answered += u64::from(op.outcome.is_answered());
+            }
+        }
+        (all, answered)
+    }
+
+    fn half_succeeded(&self) -> Result<(), Violation> {
+        let (all, answered) = self.undisturbed();
+        if all >= 20 && answered * 2 < all {
+            return broken("progress", format!("{answered} of {all} operations outside of outages succeeded"));
+        }
+        Ok(())
+    }
+
+    fn outcome(mut self, violation: Option<Violation>) -> Outcome {
+        let mut ops = [0; 4];
+        for (_, op) in self.history.iter() {
+            let [answered, refused, failed, unknown] = &mut ops;
+            *match op.outcome {
+                history::Outcome::Value { .. } | history::Outcome::Changed { .. } => answered,
+                history::Outcome::Refused { .. } => refused,
+                history::Outcome::Failed(_) => failed,
+                history::Outcome::Unknown => unknown,
+            } += 1;
+        }
+        Outcome {
+            violation,
+            ops,
+            undisturbed: self.undisturbed(),
+            faults: self.nemesis.tally().clone(),
+            network: self.cluster.network().tally(),
+            coverage: self.cluster.coverage().clone(),
+            digest: self.cluster.transcript().digest(),
+            events: self.cluster.transcript().events(),
+            lived: self.cluster.lived(),
+            undecided: self.undecided,
+            history: self.history,
+            settings: self.settings,
+        }
+    }
+}
+

@@ -1,0 +1,104 @@
+//! What clients do: sequential clients on few hot keys and many cold ones.
+//!
+//! Keeps:
+//! 1. Every value written is written by one operation only, so that a value tells its writer.
+//! 2. Counters are only added to, lists only prepended to; registers see every other change.
+
+use crate::draw::Draw;
+use crate::history::{Action, Outcome};
+use std::collections::BTreeMap;
+use store::{Change, Condition, Data, Key, Value};
+
+const REGISTERS: u64 = 3;
+const COUNTERS: u64 = 2;
+const LISTS: u64 = 2;
+
+/// The clients of a run.
+#[derive(Debug)]
+pub struct Workload {
+    draw: Draw,
+    cold_keys: u64,
+    written: u64,
+    /// What a client saw last of a key.
+    seen: BTreeMap<(usize, Key), (Option<Value>, u64)>,
+}
+
+impl Workload {
+    /// Clients over so many cold keys.
+    pub fn new(draw: Draw, cold_keys: u64) -> Workload {
+        Workload { draw, cold_keys, written: 0, seen: BTreeMap::new() }
+    }
+
+    /// The draws of this workload.
+    pub fn draw(&mut self) -> &mut Draw {
+        &mut self.draw
+    }
+
+    /// The next operation of a client.
+    pub fn next(&mut self, client: usize) -> (Key, Action) {
+        let name = match self.draw.below(10) {
+            0..=2 => format!("r{}", self.draw.below(REGISTERS)),
+            3..=4 => format!("c{}", self.draw.below(COUNTERS)),
+            5 => format!("l{}", self.draw.below(LISTS)),
+            _ => format!("k{}", self.draw.below(self.cold_keys)),
+        };
+        let key = Key::new(name.as_bytes());
+        let reads = if name.starts_with('k') { 400 } else { 350 };
+        if self.draw.chance(reads) {
+            return (key, Action::Get);
+        }
+        let change = if name.starts_with('r') { self.register(client, &key) } else { self.plain(&key) };
+        (key, Action::Change(change))
+    }
+
+    /// A change that every state of the key allows.
+    pub fn plain(&mut self, key: &Key) -> Change {
+        match key.as_bytes().first() {
+            Some(b'c') => Change::AddOnNumber { by: Value::int(1) },
+            Some(b'l') => Change::AddDelOnList {
+                add: Value::encode(&Data::List(vec![self.unique().decode()])),
+                remove: Value::encode(&Data::List(Vec::new())),
+            },
+            Some(_) | None => Change::Put { value: self.unique(), condition: Condition::Always },
+        }
+    }
+
+    /// Notes what a client saw, for its conditions.
+    pub fn saw(&mut self, client: usize, key: &Key, action: &Action, outcome: &Outcome) {
+        let sight = match (outcome, action) {
+            (Outcome::Value { value, version } | Outcome::Refused { value, version, .. }, _) => {
+                (value.clone(), *version)
+            }
+            (Outcome::Changed { version, .. }, Action::Change(Change::Put { value, .. })) => {
+                (Some(value.clone()), *version)
+            }
+            (Outcome::Changed { version, .. }, Action::Change(Change::TestAndSet { new, .. })) => {
+                (Some(new.clone()), *version)
+            }
+            (Outcome::Changed { .. } | Outcome::Failed(_) | Outcome::Unknown, _) => return,
+        };
+        self.seen.insert((client, key.clone()), sight);
+    }
+
+    fn register(&mut self, client: usize, key: &Key) -> Change {
+        let (value, version) = self.seen.get(&(client, key.clone())).cloned().unwrap_or((None, 0));
+        let condition = match self.draw.below(4) {
+            0 => Condition::Absent,
+            1 if version > 0 => Condition::Version(version),
+            _ => Condition::Always,
+        };
+        match (self.draw.below(10), value) {
+            (0..=3, Some(old)) => Change::TestAndSet { old, new: self.unique() },
+            (4, _) => Change::Delete {
+                condition: if condition == Condition::Absent { Condition::Always } else { condition },
+            },
+            (_, _) => Change::Put { value: self.unique(), condition },
+        }
+    }
+
+    fn unique(&mut self) -> Value {
+        self.written += 1;
+        let pad = if self.draw.chance(200) { self.draw.index(200) } else { 0 };
+        Value::string(&format!("v{}{}", self.written, "-".repeat(pad)))
+    }
+}
