@@ -2,7 +2,7 @@
 //!
 //! Keeps:
 //! 1. A digest is answered with at most one table and, unless one was sent to that node a moment ago, one digest:
-//!    no conversation goes on for ever.
+//!    no conversation goes on for ever. All strangers together count as one node.
 //! 2. A probe for another is reported only if the target answered this very probe.
 //!
 //! Source: Das, Gupta, Motivala 2002, SWIM; Demers et al. 1987, epidemic algorithms (push-pull anti-entropy).
@@ -136,12 +136,14 @@ impl Members {
 
     /// Sends all we know in short, unless that was just done.
     pub(super) fn send_digest(&mut self, now: Time, to: NodeRef) {
-        if let Some(m) = self.table.others.get_mut(&to.id) {
-            if m.digested.is_some_and(|d| now.since(d) < self.config.digest_interval / 2) {
-                return;
-            }
-            m.digested = Some(now);
+        let (last, pause) = match self.table.others.get_mut(&to.id) {
+            Some(m) => (&mut m.digested, self.config.digest_interval / 2),
+            None => (&mut self.stranger_digested, self.config.step() / 4),
+        };
+        if last.is_some_and(|l| now.since(l) < pause) {
+            return;
         }
+        *last = Some(now);
         let told = self.table.told(&self.config, now).map(|m| &m.info);
         let entries = core::iter::once(&self.me)
             .chain(told)

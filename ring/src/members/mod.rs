@@ -82,6 +82,8 @@ pub struct Members {
     relays: BTreeMap<u64, Relay>,
     /// Those with an open pursuit, and perhaps some without.
     pursued: BTreeSet<NodeId>,
+    /// When a digest was last sent to one who is not in the table.
+    stranger_digested: Option<Time>,
     schedule: Schedule,
     rng: ChaCha8Rng,
     outputs: VecDeque<MembersOutput>,
@@ -100,6 +102,7 @@ impl Members {
             probe: 0,
             relays: BTreeMap::new(),
             pursued: BTreeSet::new(),
+            stranger_digested: None,
             schedule: Schedule::default(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             outputs: VecDeque::new(),
@@ -136,8 +139,9 @@ impl Members {
         }
     }
 
-    /// Takes in a whole table, as from the answer to a join.
+    /// Takes in a whole table, as from the answer to a join, and makes this node known to its members.
     pub fn merge(&mut self, now: Time, members: Vec<MemberInfo>) {
+        self.news.push(self.me.node.id, false);
         for info in members {
             self.apply(now, None, info);
         }
