@@ -62,6 +62,7 @@ impl DhtNode {
             if self.next_tend <= now {
                 self.next_tend = now + Duration::from_millis(500);
                 self.ask_about_frozen();
+                self.ask_about_configurations();
                 self.tend_handovers();
             }
         }
@@ -256,9 +257,12 @@ impl DhtNode {
 
     /// Whether the node has left: everything is handed over, or there is nobody to hand it to.
     fn try_leave(&mut self) -> bool {
-        let has_nothing =
-            self.acceptors.is_empty() && !self.handovers.is_giving() && self.handovers.nothing_received();
-        let has_nobody = self.stayers().is_empty();
+        // Memory that is still being filled is of no use to anybody yet.
+        let has_nothing = self.acceptors.owned().all(|a| !a.is_complete)
+            && !self.handovers.is_giving()
+            && self.handovers.nothing_received();
+        // All leave at once. One that only is not heard may be there still: then whoever waits decides how long.
+        let has_nobody = self.stayers().is_empty() && self.ctx.members.lost().next().is_none();
         if !(has_nothing || has_nobody) || self.gateway.open_count > 0 && self.left_waits < 20 {
             if has_nothing {
                 self.left_waits += 1;

@@ -61,8 +61,8 @@ struct Open {
     offset: Offset,
     operation: Operation,
     attempt: u32,
-    /// Attempts sent that were not answered as not executed.
-    outstanding: u32,
+    /// Attempts sent that were not answered as not executed; an answer may come twice.
+    outstanding: Vec<u32>,
     known: u64,
     began: Time,
     wake_at: Time,
@@ -197,7 +197,7 @@ impl DhtNode {
             offset,
             operation,
             attempt: 0,
-            outstanding: 0,
+            outstanding: Vec::new(),
             known: 0,
             began: self.ctx.now,
             wake_at: self.ctx.now + self.ctx.config.operation_deadline,
@@ -354,12 +354,12 @@ impl DhtNode {
             return;
         };
         let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { return };
-        let is_first = open.outstanding == 0;
+        let is_first = open.outstanding.is_empty();
         if is_first {
             open.known = hint.map_or(0, |h| h.known).max(open.known);
         }
         open.attempt += 1;
-        open.outstanding += 1;
+        open.outstanding.push(open.attempt);
         open.stage = Stage::Asked { target: target.id };
         open.wake_at = deadline;
         let attempt = Attempt {
@@ -425,8 +425,8 @@ impl DhtNode {
         match answer {
             Answer::Done { version, result } => self.finish(index, Reply::Changed { version, value: result }),
             Answer::Nothing { version, value } => {
-                open.outstanding = open.outstanding.saturating_sub(1);
-                if open.outstanding == 0 {
+                open.outstanding.retain(|a| *a != attempt);
+                if open.outstanding.is_empty() {
                     self.finish(index, Reply::Changed { version, value });
                 } else {
                     let waited = self.ctx.now.since(open.began);
@@ -435,8 +435,8 @@ impl DhtNode {
             }
             Answer::Refused { refusal, version, value } => {
                 // A refusal of one attempt says nothing of another that may have been executed.
-                open.outstanding = open.outstanding.saturating_sub(1);
-                if open.outstanding == 0 {
+                open.outstanding.retain(|a| *a != attempt);
+                if open.outstanding.is_empty() {
                     self.finish(index, Reply::Refused { refusal, version, value });
                 } else {
                     let waited = self.ctx.now.since(open.began);
@@ -445,7 +445,7 @@ impl DhtNode {
             }
             Answer::Value { version, value } => self.finish(index, Reply::Value { value, version }),
             Answer::NotHome { hint } => {
-                open.outstanding = open.outstanding.saturating_sub(1);
+                open.outstanding.retain(|a| *a != attempt);
                 if !is_current {
                     return;
                 }
@@ -457,14 +457,14 @@ impl DhtNode {
                 }
             }
             Answer::Behind { .. } => {
-                open.outstanding = open.outstanding.saturating_sub(1);
+                open.outstanding.retain(|a| *a != attempt);
                 if is_current {
                     self.next_attempt(index);
                 }
             }
             Answer::Busy | Answer::Full => {
-                open.outstanding = open.outstanding.saturating_sub(1);
-                let is_definite = open.outstanding == 0 || matches!(open.operation, Operation::Get);
+                open.outstanding.retain(|a| *a != attempt);
+                let is_definite = open.outstanding.is_empty() || matches!(open.operation, Operation::Get);
                 if !is_current {
                     return;
                 }
@@ -496,7 +496,7 @@ impl DhtNode {
             let waited = now.since(open.began);
             let is_read = matches!(open.operation, Operation::Get);
             if waited >= deadline {
-                let f = if open.outstanding == 0 || is_read {
+                let f = if open.outstanding.is_empty() || is_read {
                     Failure::Unavailable { waited }
                 } else {
                     Failure::Unknown { waited }

@@ -82,6 +82,16 @@ impl Handovers {
         self.giving.is_some()
     }
 
+    pub(crate) fn describe(&self) -> String {
+        let giving = self.giving.as_ref().map(|g| format!("giving #{} slot {} {:?} to {} {:?}", g.attempt, g.slot, g.extent, g.to.addr, g.stage));
+        let receiving: Vec<String> = self
+            .receiving
+            .values()
+            .map(|(a, r)| format!("receiving #{a} slot {} {:?} from {} whole {}", r.state.slot, r.state.extent, r.from.addr, r.received.is_some()))
+            .collect();
+        format!("{giving:?} {receiving:?} unconfirmed {:?}", self.unconfirmed)
+    }
+
     /// Whether nothing is on its way here.
     pub(crate) fn nothing_received(&self) -> bool {
         self.receiving.values().all(|(_, r)| r.received.is_none())

@@ -78,9 +78,8 @@ impl DhtNode {
             self.acceptors.insert(Acceptor::new(slot, space.whole(), configuration.clone(), true));
             self.ctx.locations.set(slot, space.whole(), self.ctx.me);
         }
-        let end = space.position(0, 0).wrapping_add(u128::from(self.ctx.rng.next_u64()) << 32);
-        let (slot, offset) = space.split(end);
-        let end = space.position(slot, offset);
+        // The first R nodes then own one whole slot each, and intervals are not cut where slots meet.
+        let end = space.position(space.replicas() - 1, space.whole().hi);
         let now = self.ctx.now;
         self.ctx.members.update_me(now, |m| (m.end, m.state) = (end, MemberState::Alive));
         self.ctx.members.set_strength((1, 1));

@@ -375,7 +375,7 @@ impl DhtNode {
                 self.serve_configuration_query(from, rpc, slot, extent);
             }
             Message::ConfigurationReply { rpc, slot, extent: _, pieces } => {
-                self.on_configuration_reply(rpc, slot, pieces);
+                self.on_configuration_reply(from, rpc, slot, pieces);
             }
             Message::ChangePrepare { rpc, slot, extent, era, ballot, suspect } => {
                 self.serve_change_prepare(from, slot, rpc, extent, era, ballot, suspect);
@@ -531,5 +531,42 @@ impl DhtNode {
             .map(|s| (self.ctx.space.position(s, offset), self.ctx.owner(s, offset)))
             .collect();
         Location { home, replicas }
+    }
+}
+
+impl DhtNode {
+    /// What this node holds and does, in a few lines, for a reader of a failed run.
+    pub fn describe(&self) -> String {
+        use core::fmt::Write;
+        let mut out = format!("{} {:?} strength {:?}\n", self.ctx.me, self.phase, self.ctx.members.strength());
+        for a in self.acceptors.iter() {
+            let state = match (a.is_complete, a.is_frozen, a.is_stopped) {
+                (true, false, false) => "",
+                (false, _, _) => " incomplete",
+                (_, true, _) => " frozen",
+                (_, _, true) => " stopped",
+            };
+            let _ = writeln!(
+                out,
+                "    slot {} {:?} replica {} epoch {} keys {}{state}",
+                a.slot,
+                a.extent,
+                a.replica,
+                a.configuration.epoch,
+                a.registers.len()
+            );
+        }
+        let _ = writeln!(out, "    handovers: {}", self.handovers.describe());
+        let _ = writeln!(out, "    replacements: {}", self.replacements.describe());
+        let gone: Vec<String> = self
+            .ctx
+            .members
+            .iter()
+            .map(|m| format!("{}:{:?}{}", m.info.node.addr, m.info.state, if m.is_suspected { "?" } else { "" }))
+            .collect();
+        let _ = writeln!(out, "    members: {}", gone.join(" "));
+        let holes = &self.holes;
+        let _ = writeln!(out, "    holes: {holes:?}");
+        out
     }
 }

@@ -90,6 +90,27 @@ impl Replacements {
         self.replacing.values().any(|r| slot(r.slot) && r.extent.intersect(&extent).is_some())
     }
 
+    pub(crate) fn describe(&self) -> String {
+        let replacing: Vec<String> = self
+            .replacing
+            .values()
+            .map(|r| {
+                let stage = match &r.stage {
+                    Stage::Asking { answers } => format!("asking, {} answers", answers.len()),
+                    Stage::Preparing { promises, .. } => format!("preparing, {} promises", promises.len()),
+                    Stage::Accepting { grants, .. } => format!("accepting, {} grants", grants.len()),
+                };
+                format!("slot {} {:?} {stage}", r.slot, r.extent)
+            })
+            .collect();
+        let fills: Vec<String> = self
+            .fills
+            .values()
+            .map(|f| format!("fill slot {} {:?} ends {:?}", f.slot, f.extent, f.donors.iter().map(|(s, d)| (*s, d.end.is_some())).collect::<Vec<_>>()))
+            .collect();
+        format!("{replacing:?} {fills:?} proposed {}", self.proposed.len())
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.replacing.len() >= REPLACING_MAX
     }
@@ -153,10 +174,15 @@ impl DhtNode {
     /// An answer to that.
     pub(crate) fn on_configuration_reply(
         &mut self,
+        from: NodeRef,
         rpc: u64,
         slot: Slot,
         pieces: Vec<(Extent, Arc<Configuration>, bool)>,
     ) {
+        if rpc == 0 {
+            self.compare_configurations(from, &pieces);
+            return;
+        }
         let quorum = self.ctx.space.quorum();
         let replicas = usize::from(self.ctx.space.replicas());
         let Some(r) = self.replacements.replacing.get_mut(&rpc) else { return };
@@ -184,6 +210,49 @@ impl DhtNode {
         r.stage = Stage::Preparing { configuration, ballot, promises: BTreeMap::new() };
         r.give_up_at = self.ctx.now + STALL;
         self.transmit_replacement(rpc);
+    }
+
+    /// Asks other members which configuration they have: one that was replaced while it was not heard may never
+    /// be asked anything again, and would not know.
+    pub(crate) fn ask_about_configurations(&mut self) {
+        let r = self.ctx.space.replicas();
+        let turn = u8::try_from(self.ctx.draw_rpc() % u64::from(r.max(2) - 1)).unwrap_or(0) + 1;
+        let mut out = Vec::new();
+        for a in self.acceptors.owned() {
+            let slot = (a.slot + turn) % r;
+            for (extent, owner) in self.ctx.locations.pieces(slot, a.extent) {
+                if let Some(to) = owner.filter(|o| o.id != self.ctx.me.id) {
+                    out.push((to, Message::ConfigurationQuery { rpc: 0, slot, extent }));
+                }
+            }
+        }
+        for (to, m) in out {
+            self.ctx.send(to, m);
+        }
+    }
+
+    fn compare_configurations(&mut self, from: NodeRef, pieces: &[(Extent, Arc<Configuration>, bool)]) {
+        for (extent, c, _) in pieces {
+            if c.members.len() != usize::from(self.ctx.space.replicas()) {
+                continue;
+            }
+            let mut newer: Option<(Extent, Arc<Configuration>)> = None;
+            let mut is_older = false;
+            for slot in self.ctx.space.slots() {
+                for (part, a) in self.acceptors.parts(slot, *extent) {
+                    is_older |= a.configuration.epoch < c.epoch;
+                    if a.configuration.epoch > c.epoch {
+                        newer = Some((part, a.configuration.clone()));
+                    }
+                }
+            }
+            if is_older {
+                self.learn_configuration(*extent, c);
+            }
+            if let Some((extent, configuration)) = newer {
+                self.ctx.send(from, Message::Install { extent, configuration });
+            }
+        }
     }
 
     /// First phase, at a member.

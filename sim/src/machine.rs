@@ -28,6 +28,10 @@ pub trait Machine {
     fn next_timeout(&self) -> Option<Time>;
     /// The acceptors in its memory.
     fn acceptors(&self) -> impl Iterator<Item = &Acceptor>;
+    /// What it holds and does, for the reader of a failed run.
+    fn describe(&self) -> String {
+        String::new()
+    }
 }
 
 impl Machine for DhtNode {
@@ -56,5 +60,8 @@ impl Machine for DhtNode {
     }
     fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
         DhtNode::acceptors(self)
+    }
+    fn describe(&self) -> String {
+        DhtNode::describe(self)
     }
 }

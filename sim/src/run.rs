@@ -216,7 +216,8 @@ impl<M: Machine> Run<M> {
             }
             if self.cluster.now() > end {
                 let why = self.unrest().unwrap_or_else(|| format!("{} operations are open", self.open.len()));
-                return broken("I6", format!("{otherwise}: {why}"));
+                let nodes: String = self.cluster.processes().map(|p| p.machine.describe()).collect();
+                return broken("I6", format!("{otherwise}: {why}\n{nodes}"));
             }
             if self.cluster.transcript().events() > EVENTS_MAX {
                 return broken("I6", "there is no end of events".to_owned());
