@@ -143,7 +143,7 @@ mod tests {
         fn the_estimate_is_near_the_size(m in strategies::message()) {
             let size = frame_of(std::slice::from_ref(&m)).len();
             let estimate = size_estimate(&m);
-            prop_assert!(estimate + 64 >= size / 8 && estimate <= 8 * size + 512, "{} for {}", estimate, size);
+            prop_assert!(estimate + 64 >= size / 8 && estimate <= 8 * size + 1024, "{} for {}", estimate, size);
         }
     }
 

@@ -133,11 +133,11 @@ fn op_log(log: wire::OpLog) -> Taken<Box<OpLog>> {
     if log.entries.len() > store::ops::ENTRIES_MAX {
         return Err(WireError::OutOfRange("entries"));
     }
-    let mut entries = smallvec::SmallVec::with_capacity(log.entries.len());
-    for e in log.entries {
+    let entry = |e: wire::OpEntry| {
         let result = optional_value(e.result)?;
-        entries.push(OpEntry { session: SessionId(e.session), seq: e.seq, n: e.n, result });
-    }
+        Ok(OpEntry { session: SessionId(e.session), seq: e.seq, n: e.n, result })
+    };
+    let entries = log.entries.into_iter().map(entry).collect::<Taken<_>>()?;
     Ok(Box::new(OpLog { floor: log.floor, entries, extra: log.extra.to_vec() }))
 }
 

@@ -448,6 +448,7 @@ fn refusal(r: &Refusal) -> wire::Refusal {
 pub(super) fn size_estimate(message: &Message) -> usize {
     const SMALL: usize = 128;
     const MEMBER: usize = 160;
+    const STATE: usize = 700;
     let record = |r: &Record| {
         r.value.as_ref().map_or(0, |v| v.as_bytes().len())
             + r.ops.as_ref().map_or(0, |o| o.entries.len() * 32 + o.extra.len())
@@ -466,8 +467,12 @@ pub(super) fn size_estimate(message: &Message) -> usize {
             Message::Read { key, .. } | Message::Sync { key, .. } | Message::Drop { key, .. } => {
                 key.as_bytes().len()
             }
-            Message::FillPage { answer, .. } => answer.as_ref().map_or(0, |(e, _)| page(e) + 4 * SMALL),
-            Message::HandoverPage { entries, .. } | Message::HandoverFinal { entries, .. } => page(entries),
+            Message::FillPage { answer, .. } => answer.as_ref().map_or(0, |(e, _)| page(e) + STATE),
+            Message::HandoverPage { entries, .. } => page(entries),
+            Message::HandoverFinal { entries, dropped, .. } => {
+                STATE + page(entries) + dropped.iter().map(|(_, k)| 32 + k.as_bytes().len()).sum::<usize>()
+            }
+            Message::HandoverOffer { .. } => STATE,
             Message::JoinAccepted { members, .. } => members.len() * MEMBER,
             Message::Gossip(Gossip::Ping { updates, .. } | Gossip::Ack { updates, .. }) => updates.len() * MEMBER,
             Message::Gossip(Gossip::PingRequest { updates, .. }) => updates.len() * MEMBER,
@@ -493,7 +498,6 @@ pub(super) fn size_estimate(message: &Message) -> usize {
             | Message::FillPull { .. }
             | Message::FrozenQuery { .. }
             | Message::FrozenReply { .. }
-            | Message::HandoverOffer { .. }
             | Message::HandoverContinue { .. }
             | Message::HandoverReceived { .. }
             | Message::HandoverActivate { .. }
