@@ -61,6 +61,7 @@ impl DhtNode {
             self.scrub();
             if self.next_tend <= now {
                 self.next_tend = now + Duration::from_millis(500);
+                self.refresh_locations();
                 self.ask_about_frozen();
                 self.ask_about_configurations();
                 self.tend_handovers();

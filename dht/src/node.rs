@@ -294,6 +294,21 @@ impl DhtNode {
         }
     }
 
+    /// Takes the location cache anew from the member table: corrections of single offsets go stale, and nothing
+    /// else would ever take them back. The dead come first, so that whoever is alive is believed.
+    pub(crate) fn refresh_locations(&mut self) {
+        let of_state = |node: &DhtNode, is_dead: bool| -> Vec<ring::NodeId> {
+            let members = node.ctx.members.iter();
+            members
+                .filter(|m| m.info.state != MemberState::Left && (m.info.state == MemberState::Dead) == is_dead)
+                .map(|m| m.info.node.id)
+                .collect()
+        };
+        for id in of_state(self, true).into_iter().chain(of_state(self, false)) {
+            self.learn_owned(id);
+        }
+    }
+
     /// Tells the others what this node owns, if that has changed.
     fn publish(&mut self) {
         if !self.is_owned_changed {

@@ -1,0 +1,189 @@
+//! The one task that owns the node's state.
+//!
+//! A turn takes what has come, messages, calls and a due timer, up to a bound; gives it to the core; and then
+//! carries out every effect. What a turn sends to one peer is one batch. Sockets, parsing and encoding run
+//! beside this task.
+//!
+//! Keeps:
+//! 1. Only this task touches the [`DhtNode`]; it never waits for a socket or a client.
+//! 2. Time given to the core never runs backwards.
+//! 3. Every call is answered, or its asker sees that the loop has ended.
+
+use crate::handle::Call;
+use crate::peer::{PeerInput, Peers, Transport};
+use dht::{DhtNode, Effect, Event, Message, Reply, RequestId};
+use ring::{NodeRef, Time};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+/// Messages and calls taken in one turn.
+const INPUTS_PER_TURN_MAX: usize = 512;
+
+/// The microseconds since a start, which are the core's time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    /// The core's time.
+    pub fn now(&self) -> Time {
+        Time::from_micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, time: Time) -> Instant {
+        self.0 + core::time::Duration::from_micros(time.0)
+    }
+}
+
+/// The owner of a node's core, and everything that leads to it.
+#[derive(Debug)]
+pub struct EventLoop {
+    node: DhtNode,
+    me: NodeRef,
+    clock: Clock,
+    transport: Transport,
+    inputs: mpsc::Receiver<PeerInput>,
+    calls: mpsc::Receiver<Call>,
+    events: mpsc::Sender<Event>,
+    askers: HashMap<RequestId, oneshot::Sender<Reply>>,
+    request_last: u64,
+    to_self: VecDeque<Message>,
+}
+
+impl EventLoop {
+    /// A loop around `node`, which has been made with the time of `clock`. `inputs` is what `peers` sends.
+    pub fn new(
+        node: DhtNode,
+        clock: Clock,
+        peers: Arc<Peers>,
+        inputs: mpsc::Receiver<PeerInput>,
+        calls: mpsc::Receiver<Call>,
+        events: mpsc::Sender<Event>,
+    ) -> EventLoop {
+        EventLoop {
+            node,
+            me: peers.me(),
+            clock,
+            transport: Transport::new(peers),
+            inputs,
+            calls,
+            events,
+            askers: HashMap::new(),
+            request_last: 0,
+            to_self: VecDeque::new(),
+        }
+    }
+
+    /// Runs until every [`crate::handle::NodeHandle`] is gone.
+    pub async fn run(mut self) {
+        let timer = sleep_until(Instant::now());
+        tokio::pin!(timer);
+        let mut armed: Option<Time> = None;
+        loop {
+            let due = self.node.next_timeout();
+            if due != armed {
+                armed = due;
+                if let Some(at) = due {
+                    timer.as_mut().reset(self.clock.instant(at));
+                }
+            }
+            let mut taken = 0;
+            if self.to_self.is_empty() {
+                tokio::select! {
+                    input = self.inputs.recv() => match input {
+                        Some(input) => taken += self.take_input(input),
+                        None => return,
+                    },
+                    call = self.calls.recv() => match call {
+                        Some(call) => taken += self.take_call(call),
+                        None => return,
+                    },
+                    () = &mut timer, if armed.is_some() => armed = None,
+                }
+            }
+            self.take_waiting(taken);
+            let now = self.clock.now();
+            if self.node.next_timeout().is_some_and(|at| at <= now) {
+                self.node.handle_timeout(now);
+            }
+            self.carry_out();
+        }
+    }
+
+    /// Takes what else has come, from both sides in turn.
+    fn take_waiting(&mut self, mut taken: usize) {
+        let mut own = self.to_self.len().min(INPUTS_PER_TURN_MAX);
+        while own > 0 {
+            own -= 1;
+            let Some(message) = self.to_self.pop_front() else { break };
+            self.node.handle_message(self.clock.now(), self.me, message);
+            taken += 1;
+        }
+        let mut is_empty = false;
+        while !is_empty && taken < INPUTS_PER_TURN_MAX {
+            is_empty = true;
+            if let Ok(input) = self.inputs.try_recv() {
+                taken += self.take_input(input);
+                is_empty = false;
+            }
+            if let Ok(call) = self.calls.try_recv() {
+                taken += self.take_call(call);
+                is_empty = false;
+            }
+        }
+    }
+
+    /// Gives an input of the transport to the core; tells how much it was.
+    fn take_input(&mut self, input: PeerInput) -> usize {
+        let now = self.clock.now();
+        match input {
+            PeerInput::Messages { from, messages } => {
+                let count = messages.len();
+                for message in messages {
+                    self.node.handle_message(now, from, message);
+                }
+                count
+            }
+            PeerInput::Lost(peer) => {
+                self.node.handle_connection_lost(now, peer);
+                1
+            }
+        }
+    }
+
+    fn take_call(&mut self, call: Call) -> usize {
+        self.request_last += 1;
+        let id = RequestId(self.request_last);
+        self.askers.insert(id, call.reply);
+        self.node.handle_request(self.clock.now(), id, call.request);
+        1
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.node.poll_effect() {
+            match effect {
+                Effect::Send { to, message } if to.id == self.me.id => self.to_self.push_back(message),
+                Effect::Send { to, message } => self.transport.stage(to, message),
+                Effect::Reply { id, reply } => {
+                    if let Some(asker) = self.askers.remove(&id) {
+                        // Whoever does not wait any more does not want to know.
+                        let _ = asker.send(reply);
+                    }
+                }
+                Effect::Announce(event) => {
+                    if let Err(e) = self.events.try_send(event) {
+                        warn!("an event was not announced: {e}");
+                    }
+                }
+            }
+        }
+        self.transport.flush();
+    }
+}

@@ -1,0 +1,347 @@
+//! A node's process from its settings to its exit code.
+//!
+//! Keeps:
+//! 1. Nothing is announced to a ring before both ports are bound.
+//! 2. The first signal hands everything over and exits with 0 within ten seconds; the second exits at once.
+//! 3. A node that names hosts to join never creates a ring because none of them resolved.
+
+use crate::event_loop::{Clock, EventLoop};
+use crate::handle::NodeHandle;
+use crate::http;
+use crate::listen::{bind, overlay_address};
+use crate::peer::{PeerOptions, Peers, serve_peers};
+use crate::run_error::RunError;
+use crate::seeds::{HostPort, StartRequest, start_and_resolve};
+use crate::signals::{StopSignal, StopSignals};
+use core::time::Duration;
+use dht::message::JoinRefusal;
+use dht::{Config, DhtNode, Event, Reply, Request};
+use parking_lot::Mutex;
+use ring::{NodeId, NodeRef};
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+/// The client port where nothing else is said.
+pub const CLIENT_PORT: u16 = 8000;
+/// Batches of a peer that wait for the event loop.
+const INPUTS_WAITING_MAX: usize = 1024;
+/// Calls of clients that wait for the event loop.
+const CALLS_WAITING_MAX: usize = 4096;
+/// Events that wait to be logged.
+const EVENTS_WAITING_MAX: usize = 4096;
+/// What is left of ten seconds after the leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Where a node listens for peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// At this address, which it tells others; port 0 takes any.
+    At(SocketAddr),
+    /// At the source address towards the first join address.
+    Auto {
+        /// The port.
+        port: u16,
+    },
+}
+
+/// Everything that a node's process is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The overlay address.
+    pub listen: Listen,
+    /// Known hosts; none creates a ring at once.
+    pub join: Vec<HostPort>,
+    /// The client port's address; none takes the overlay address and [`CLIENT_PORT`].
+    pub http_listen: Option<SocketAddr>,
+    /// The replication factor it insists on, if it was set.
+    pub replication_factor: Option<u8>,
+    /// The core's bounds and times, the default replication factor among them.
+    pub core: Config,
+    /// The transport's bounds and times.
+    pub peers: PeerOptions,
+    /// How long joining may take.
+    pub join_timeout: Duration,
+    /// How long handing over may take at the end.
+    pub leave_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], crate::seeds::OVERLAY_PORT))),
+            join: Vec::new(),
+            http_listen: None,
+            replication_factor: None,
+            core: Config::default(),
+            peers: PeerOptions::default(),
+            join_timeout: Duration::from_secs(60),
+            leave_timeout: Duration::from_secs(9),
+        }
+    }
+}
+
+/// What the client side may know of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessInfo {
+    /// This node.
+    pub node: NodeRef,
+    /// Where clients are served.
+    pub client_addr: SocketAddr,
+}
+
+/// Where the process is between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not in a ring yet.
+    Joining,
+    /// Serves.
+    Serving,
+    /// A signal came: not ready any more, still answers.
+    Leaving,
+    /// Answers nothing more.
+    Stopped,
+}
+
+/// Runs a node until a signal ends it. The process is to exit with what is returned at once, without waiting
+/// for tasks that are left.
+pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
+    let mut signals = StopSignals::new().map_err(|e| RunError::Internal { cause: e.to_string() })?;
+    let prepared = tokio::select! {
+        prepared = Process::start(settings) => prepared?,
+        signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
+    };
+    prepared.supervise(signals).await
+}
+
+/// A started process: its tasks, and what they say.
+struct Process {
+    settings: Settings,
+    info: ProcessInfo,
+    handle: NodeHandle,
+    peers: Arc<Peers>,
+    events: mpsc::Receiver<Event>,
+    stage: watch::Sender<Stage>,
+    joined: watch::Sender<bool>,
+    dns_failures: Arc<Mutex<Vec<String>>>,
+    denied: Option<String>,
+    /// None of them ends before the process does. Dropping the set ends them.
+    tasks: JoinSet<Result<(), RunError>>,
+}
+
+impl Process {
+    async fn start(settings: Settings) -> Result<Process, RunError> {
+        let overlay = overlay_address(settings.listen, &settings.join, settings.join_timeout).await?;
+        let overlay_listener = bind(overlay, "overlay", "--listen (LISTEN_ADDRESS)").await?;
+        let addr = local_addr(&overlay_listener)?;
+        let http_at = settings.http_listen.unwrap_or(SocketAddr::new(addr.ip(), CLIENT_PORT));
+        let client_listener = bind(http_at, "client", "--http-listen (KVNODE_HTTP_LISTEN)").await?;
+        let client_addr = local_addr(&client_listener)?;
+
+        let node = NodeRef { id: draw_node_id()?, addr };
+        let info = ProcessInfo { node, client_addr };
+        banner(&settings, &info);
+
+        let (inputs, inputs_waiting) = mpsc::channel(INPUTS_WAITING_MAX);
+        let (handle, calls) = NodeHandle::channel(CALLS_WAITING_MAX);
+        let (events_in, events) = mpsc::channel(EVENTS_WAITING_MAX);
+        let peers = Peers::new(node, settings.peers.clone(), inputs);
+        let clock = Clock::start();
+        let told = advertised(client_addr, addr.ip());
+        let core = DhtNode::new(settings.core.clone(), node, Some(told), random()?, clock.now());
+        let event_loop = EventLoop::new(core, clock, Arc::clone(&peers), inputs_waiting, calls, events_in);
+
+        let (stage, stage_seen) = watch::channel(Stage::Joining);
+        let (joined, joined_seen) = watch::channel(false);
+        let dns_failures = Arc::new(Mutex::new(Vec::new()));
+        let start = StartRequest {
+            hosts: settings.join.clone(),
+            replication_factor: settings.replication_factor,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            event_loop.run().await;
+            Err(RunError::Internal { cause: "the event loop ended".to_owned() })
+        });
+        let hearing = serve_peers(overlay_listener, Arc::clone(&peers));
+        tasks.spawn(async move {
+            hearing.await;
+            Err(RunError::Internal { cause: "the overlay port is not served any more".to_owned() })
+        });
+        // The client side: gRPC, HTTP and the dashboard begin here.
+        let serving = http::serve_clients(client_listener, handle.clone(), info, stage_seen);
+        tasks.spawn(async move {
+            serving.await.map_err(|e| RunError::Internal { cause: format!("the client port: {e}") })
+        });
+        let resolving = start_and_resolve(start, handle.clone(), joined_seen, Arc::clone(&dns_failures));
+        tasks.spawn(async move {
+            resolving.await;
+            Ok(())
+        });
+        let denied = None;
+        Ok(Process { settings, info, handle, peers, events, stage, joined, dns_failures, denied, tasks })
+    }
+
+    async fn supervise(mut self, mut signals: StopSignals) -> Result<ExitCode, RunError> {
+        let join_deadline = Instant::now() + self.settings.join_timeout;
+        loop {
+            let is_joined = *self.joined.borrow();
+            tokio::select! {
+                signal = signals.next() => return Ok(self.leave(signal, signals).await),
+                event = self.events.recv() => match event {
+                    Some(event) => self.on_event(event)?,
+                    None => return Err(RunError::Internal { cause: "the event loop ended".to_owned() }),
+                },
+                () = sleep_until(join_deadline), if !is_joined => return Err(self.join_timeout()),
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(e)) => return Err(e),
+                    Err(e) => return Err(RunError::Internal { cause: e.to_string() }),
+                },
+            }
+        }
+    }
+
+    fn join_timeout(&self) -> RunError {
+        let mut reasons: Vec<String> = self.dns_failures.lock().clone();
+        let problems = self.peers.problems();
+        reasons.extend(problems.iter().map(|p| format!("{p} ({})", p.fix())));
+        reasons.extend(self.denied.clone());
+        if reasons.is_empty() {
+            reasons.push("nobody answered".to_owned());
+        }
+        let hosts = self.settings.join.iter().map(HostPort::to_string).collect();
+        RunError::JoinTimeout { waited: self.settings.join_timeout, hosts, reasons }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), RunError> {
+        match event {
+            Event::Joined { ring, is_creator } => {
+                self.peers.set_ring(ring);
+                self.joined.send_replace(true);
+                self.stage.send_replace(Stage::Serving);
+                let role = if is_creator { "creator" } else { "member" };
+                let client = advertised(self.info.client_addr, self.info.node.addr.ip());
+                info!(ring = %ring, role, clients = %client, next = %format!("kvnode --endpoint {client} status"), "in a ring and serving");
+            }
+            Event::Dissolved { ring } => info!(ring = %ring, "gave up an empty ring to join another"),
+            Event::JoinDenied { by, refusal } => self.on_denied(by, refusal)?,
+            Event::ForeignRing { by, ring } => {
+                let fix = "decide which ring's data shall live and see `kvnode dissolve --help`";
+                warn!(by = %by, ring = %ring, fix, "another ring with data answers at an address of ours");
+            }
+            Event::MemberUp(node) => info!(member = %node, "member came"),
+            Event::MemberSuspected(node) => warn!(member = %node, "member does not answer"),
+            Event::MemberDead(node) => warn!(member = %node, "member counts as dead"),
+            Event::MemberLeft(node) => info!(member = %node, "member left"),
+            Event::HandedOver { slot, extent, to, keys } => {
+                info!(slot, extent = ?extent, to = %to, keys, "chunk handed over");
+            }
+            Event::Replaced { slot, extent, configuration } => {
+                info!(slot, extent = ?extent, epoch = configuration.epoch, "lost replica replaced");
+            }
+            Event::ReignBegan { home, extent } => tracing::debug!(home, extent = ?extent, "reign began"),
+            Event::Refused { node } => warn!(member = %node, "node refused"),
+        }
+        Ok(())
+    }
+
+    fn on_denied(&mut self, by: NodeRef, refusal: JoinRefusal) -> Result<(), RunError> {
+        match refusal {
+            JoinRefusal::NotReady => {
+                let text = format!("{by} answered that it is not in a ring itself yet");
+                if self.denied.as_ref() != Some(&text) {
+                    info!(by = %by, "join: not in a ring itself yet, asked again");
+                    self.denied = Some(text);
+                }
+                Ok(())
+            }
+            JoinRefusal::IdTaken => Err(RunError::IdTaken { by, id: self.info.node.id }),
+            JoinRefusal::ReplicationFactor { ring } => Err(RunError::ReplicationFactor {
+                by,
+                ring,
+                ours: self.settings.replication_factor.unwrap_or(self.settings.core.replication_factor),
+            }),
+        }
+    }
+
+    /// Hands over and ends; a second signal ends at once.
+    async fn leave(mut self, signal: StopSignal, mut signals: StopSignals) -> ExitCode {
+        info!(?signal, "leaving: hands everything over; a second signal ends at once");
+        self.stage.send_replace(Stage::Leaving);
+        let handle = self.handle.clone();
+        let leaving = timeout(self.settings.leave_timeout, handle.request(Request::Leave));
+        tokio::pin!(leaving);
+        let left = loop {
+            tokio::select! {
+                left = &mut leaving => break left,
+                second = signals.next() => return ExitCode::from(second.exit_code()),
+                Some(event) = self.events.recv() => {
+                    if let Err(e) = self.on_event(event) {
+                        warn!("{e}");
+                    }
+                }
+            }
+        };
+        match left {
+            Ok(Ok(Reply::Left { is_clean: true })) => info!("left the ring"),
+            Ok(Ok(reply)) => warn!(?reply, "left the ring without handing everything over; the replicas elsewhere go on"),
+            Ok(Err(e)) => warn!("left without handing over: {e}"),
+            Err(_) => {
+                let waited_s = self.settings.leave_timeout.as_secs();
+                warn!(waited_s, "handing over took too long and was given up; the replicas elsewhere go on");
+            }
+        }
+        if !self.peers.flushed(FLUSH_TIMEOUT).await {
+            warn!(messages = self.peers.waiting(), "messages to peers were not sent");
+        }
+        self.stage.send_replace(Stage::Stopped);
+        // A moment for answers to clients that wait for them.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ExitCode::SUCCESS
+    }
+}
+
+fn banner(settings: &Settings, info: &ProcessInfo) {
+    let own = info.node.addr;
+    let is_own = |h: &HostPort| {
+        h.port == own.port() && h.host.parse::<IpAddr>().is_ok_and(|ip| ip == own.ip())
+    };
+    let role = match settings.join.as_slice() {
+        [] => "creates a ring".to_owned(),
+        hosts if hosts.iter().any(is_own) => "creates a ring unless one calls it home".to_owned(),
+        hosts => {
+            let names: Vec<String> = hosts.iter().map(HostPort::to_string).collect();
+            format!("joins a ring through {}", names.join(", "))
+        }
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let client = advertised(info.client_addr, own.ip());
+    info!(version, node = %info.node.id, overlay = %own, clients = %format!("http://{client}"), role, "kvnode starts");
+}
+
+/// The address to reach a listener at: one that is bound to every address is reached at the overlay's.
+fn advertised(bound: SocketAddr, overlay: IpAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() { SocketAddr::new(overlay, bound.port()) } else { bound }
+}
+
+fn local_addr(listener: &tokio::net::TcpListener) -> Result<SocketAddr, RunError> {
+    listener.local_addr().map_err(|e| RunError::Internal { cause: e.to_string() })
+}
+
+fn random() -> Result<u64, RunError> {
+    getrandom::u64().map_err(|e| RunError::Internal { cause: format!("no random numbers: {e}") })
+}
+
+fn draw_node_id() -> Result<NodeId, RunError> {
+    loop {
+        let id = NodeId(random()?);
+        if id != NodeId::ANY {
+            return Ok(id);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Why a node's process ends by itself: code, cause with the actual values, fix.
+
+use core::time::Duration;
+use ring::{NodeId, NodeRef};
+use std::net::SocketAddr;
+
+/// Why a node's process ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// Something listens there already.
+    #[error("the {port} port {addr} is taken by another process")]
+    PortTaken {
+        /// Which port.
+        port: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// How it is set.
+        setting: &'static str,
+    },
+    /// The address is not one of this machine's.
+    #[error("{} is not an address of this machine, so that the {port} port {addr} cannot be bound", addr.ip())]
+    NotOurs {
+        /// Which port.
+        port: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// How it is set.
+        setting: &'static str,
+    },
+    /// The operating system refuses it for another reason.
+    #[error("the {port} port {addr} cannot be bound: {cause}")]
+    Bind {
+        /// Which port.
+        port: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// How it is set.
+        setting: &'static str,
+        /// What the operating system said.
+        cause: String,
+    },
+    /// The overlay address would mean nothing to others.
+    #[error("the overlay address {addr} cannot be told to other nodes")]
+    NotAdvertisable {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// `auto` without anything to look towards.
+    #[error("the overlay address is `auto`, and there is no join address towards which it could be found")]
+    AutoWithoutJoin,
+    /// No ring took the node.
+    #[error("could not join a ring within {} s through {}: {}", waited.as_secs(), hosts.join(", "), reasons.join("; "))]
+    JoinTimeout {
+        /// How long it tried.
+        waited: Duration,
+        /// The known hosts.
+        hosts: Vec<String>,
+        /// What went wrong with each.
+        reasons: Vec<String>,
+    },
+    /// The ring has another replication factor than the one insisted on.
+    #[error("the ring of {by} has replication factor {ring}, this node was told {ours}")]
+    ReplicationFactor {
+        /// Who said so.
+        by: NodeRef,
+        /// The ring's.
+        ring: u8,
+        /// This node's.
+        ours: u8,
+    },
+    /// A member has this node's id.
+    #[error("{by} says that a member of its ring has this node's id {id} already")]
+    IdTaken {
+        /// Who said so.
+        by: NodeRef,
+        /// The id.
+        id: NodeId,
+    },
+    /// An error of the program or the machine.
+    #[error("{cause}")]
+    Internal {
+        /// What happened.
+        cause: String,
+    },
+}
+
+impl RunError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            RunError::PortTaken { .. } => "PORT_TAKEN",
+            RunError::NotOurs { .. } => "ADDRESS_NOT_LOCAL",
+            RunError::Bind { .. } => "BIND_FAILED",
+            RunError::NotAdvertisable { .. } => "ADDRESS_NOT_ADVERTISABLE",
+            RunError::AutoWithoutJoin => "AUTO_WITHOUT_JOIN",
+            RunError::JoinTimeout { .. } => "JOIN_TIMEOUT",
+            RunError::ReplicationFactor { .. } => "REPLICATION_FACTOR_CONFLICT",
+            RunError::IdTaken { .. } => "NODE_ID_CONFLICT",
+            RunError::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    /// What to do about it.
+    pub fn fix(&self) -> String {
+        match self {
+            RunError::PortTaken { addr, setting, .. } => {
+                format!("end the process that listens there (`ss -ltnp 'sport = :{}'` names it) or set another port with {setting}", addr.port())
+            }
+            RunError::NotOurs { setting, .. } => {
+                format!("set {setting} to an address that `ip address` shows, or --listen auto")
+            }
+            RunError::Bind { setting, .. } => format!("set another address or port with {setting}"),
+            RunError::NotAdvertisable { .. } => {
+                "set --listen (LISTEN_ADDRESS) to the one address at which other nodes reach this one, or to auto".to_owned()
+            }
+            RunError::AutoWithoutJoin => {
+                "name a known host with --join (JOIN_IP), or an address with --listen (LISTEN_ADDRESS)".to_owned()
+            }
+            RunError::JoinTimeout { .. } => {
+                "start a node at one of these addresses, correct --join (JOIN_IP), or wait longer with --join-timeout".to_owned()
+            }
+            RunError::ReplicationFactor { ring, .. } => {
+                format!("start with --replication-factor {ring} or without it; a ring's factor is set by its creator")
+            }
+            RunError::IdTaken { .. } => "start again: an id is drawn anew at every start".to_owned(),
+            RunError::Internal { .. } => "start again; if it happens again, report it with the log".to_owned(),
+        }
+    }
+
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::PortTaken { .. } | RunError::NotOurs { .. } | RunError::Bind { .. } => 10,
+            RunError::NotAdvertisable { .. } | RunError::AutoWithoutJoin => 2,
+            RunError::JoinTimeout { .. } => 11,
+            RunError::ReplicationFactor { .. } | RunError::IdTaken { .. } => 12,
+            RunError::Internal { .. } => 1,
+        }
+    }
+}
