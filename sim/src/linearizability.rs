@@ -63,7 +63,8 @@ enum Found {
 /// unknown outcome whose value nobody saw, unless a deletion may have needed one.
 fn useful(ops: &[Op]) -> Vec<Op> {
     let has_delete = ops.iter().any(|o| matches!(o.action, Action::Change(Change::Delete { .. })));
-    let seen: BTreeSet<&Value> = ops.iter().filter_map(|o| o.outcome.sight().and_then(|s| s.0.as_ref())).collect();
+    let seen: BTreeSet<&Value> =
+        ops.iter().filter_map(|o| o.outcome.sight().and_then(|s| s.0.as_ref())).collect();
     let is_expected = |v: &Value| {
         ops.iter().any(|o| matches!(&o.action, Action::Change(Change::TestAndSet { old, .. }) if old == v))
     };

@@ -1,19 +1,22 @@
 //! Who makes the faults: which one comes when, and when it ends.
 //!
 //! Keeps:
-//! 1. No crash takes more replicas of an offset than R - Q at once: nodes crash only while every offset has R
-//!    live complete acceptors of one configuration, and only such that a quorum stays.
+//! 1. No crash takes more replicas of an offset than R - Q at once: after it every offset has Q live complete
+//!    acceptors left, all of one configuration. Careful runs moreover wait until it had R of them before; bold
+//!    runs crash nodes in the middle of handovers and replacements.
 //! 2. The last node never leaves.
 //! 3. Times in which operations may fail are declared, and end some seconds after the fault.
 //!
-//! Source: `reference` faults F1-F10 and F12 as far as one process can have them; TigerBeetle's crash budget.
+//! 4. A founder is restarted with only its own address while nothing else is disturbed: it must come home.
+//!
+//! Source: the fault lists of Jepsen and FoundationDB; TigerBeetle's budget of faults.
 
 use crate::cluster::{Cluster, Note, address};
 use crate::draw::Draw;
 use crate::invariants::Violation;
 use crate::machine::Machine;
 use crate::network::FaultId;
-use crate::settings::{Profile, Settings};
+use crate::settings::{Profile, Scenario, Settings};
 use core::time::Duration;
 use dht::Request;
 use ring::{NodeId, Time};
@@ -51,6 +54,10 @@ pub struct Nemesis {
     draw: Draw,
     profile: Profile,
     losses_max: usize,
+    is_bold: bool,
+    is_scripted: bool,
+    is_lossless: bool,
+    quiet_until: Time,
     nodes: u8,
     replicas: u8,
     fault_next: u64,
@@ -61,8 +68,12 @@ pub struct Nemesis {
 
 impl Nemesis {
     /// The faults that `settings` ask for.
-    pub fn new(settings: &Settings, draw: Draw) -> Nemesis {
+    pub fn new(settings: &Settings, mut draw: Draw) -> Nemesis {
         Nemesis {
+            is_bold: draw.chance(500),
+            is_scripted: settings.scenario == Scenario::GrowShrink,
+            is_lossless: settings.weather.loss_per_mille == 0,
+            quiet_until: Time(0),
             draw,
             profile: settings.profile,
             losses_max: settings.losses_max(),
@@ -82,24 +93,26 @@ impl Nemesis {
 
     /// Whether an operation between two moments met a time in which it may have failed.
     pub fn is_excused(&self, from: Time, to: Time) -> bool {
-        self.outages.iter().any(|(begin, end, _)| {
-            *begin <= to && end.is_none_or(|e| e + RECOVERY >= from)
-        })
+        self.outages.iter().any(|(begin, end, _)| *begin <= to && end.is_none_or(|e| e + RECOVERY >= from))
     }
 
     /// Draws the next fault and makes it, if it can be now.
     pub fn act<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
-        let network = [Fault::Isolate, Fault::Halves, Fault::OneWay, Fault::Partial, Fault::Clog, Fault::Pause];
+        if cluster.now() < self.quiet_until {
+            return Ok(());
+        }
+        let network =
+            [Fault::Isolate, Fault::Halves, Fault::OneWay, Fault::Partial, Fault::Clog, Fault::Pause];
         let mut faults: Vec<Fault> = match self.profile {
             Profile::Steady => return Ok(()),
             Profile::Messages => network.to_vec(),
             Profile::Churn => vec![Fault::Clog, Fault::Pause, Fault::OneWay],
             Profile::Crash | Profile::All => network.to_vec(),
         };
-        if matches!(self.profile, Profile::Churn | Profile::Crash) {
+        if matches!(self.profile, Profile::Churn | Profile::Crash) && !self.is_scripted {
             faults.extend([Fault::Join, Fault::Join, Fault::Leave, Fault::Leave]);
         }
-        if self.profile == Profile::Crash {
+        if self.profile == Profile::Crash && !self.is_scripted {
             faults.extend([Fault::Crash; 6]);
         }
         let Some(fault) = self.draw.pick(&faults) else { return Ok(()) };
@@ -131,8 +144,15 @@ impl Nemesis {
                     cluster.remind(Duration::from_secs(1), Note::FaultEnds(fault));
                     return Ok(());
                 }
-                self.count("restart at the same address");
-                cluster.start(host, &seeds, false)?;
+                let is_calm = self.is_lossless && self.disturbances() == 0;
+                if host == 1 && is_calm && self.draw.chance(400) {
+                    self.count("founder restarted with its own address");
+                    self.quiet_until = cluster.now() + RECOVERY;
+                    cluster.start(host, &[host], false)?;
+                } else {
+                    self.count("restart at the same address");
+                    cluster.start(host, &seeds, false)?;
+                }
             }
             None => {}
         }
@@ -274,7 +294,7 @@ impl Nemesis {
     }
 
     fn crash<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
-        let is_ready = !M::IS_REPLICATED || cluster.strength(&BTreeSet::new()).is_settled();
+        let is_ready = !M::IS_REPLICATED || self.is_bold || cluster.strength(&BTreeSet::new()).is_settled();
         if self.losses_max == 0 || !is_ready {
             return Ok(());
         }
@@ -286,8 +306,9 @@ impl Nemesis {
             && let Some(node) = self.draw.pick(&all)
             && victims.insert(node)
         {
+            let left = cluster.strength(&victims);
             let is_safe = cluster.serving().iter().any(|n| !victims.contains(&n.id))
-                && (!M::IS_REPLICATED || cluster.strength(&victims).slots_min >= quorum);
+                && (!M::IS_REPLICATED || left.slots_min >= quorum && left.mixed.is_none());
             if !is_safe {
                 victims.remove(&node);
                 break;
