@@ -444,16 +444,11 @@ impl<M: Machine> Cluster<M> {
         }
         self.transcript.note(self.now, &variant(&reply), &[node.0, id.0]);
         self.transcript.line(self.now, format_args!("reply {} of {node}: {reply:?}", id.0));
-        let has_left = match reply {
-            Reply::Left { is_clean } => {
-                if !is_clean {
-                    self.coverage.count("left unclean");
-                    self.remind(LEAVE_AGAIN, Note::LeaveAgain(node));
-                }
-                is_clean
-            }
-            _ => false,
-        };
+        let has_left = reply == Reply::Left { is_clean: true };
+        if reply == (Reply::Left { is_clean: false }) {
+            self.coverage.count("left unclean");
+            self.remind(LEAVE_AGAIN, Note::LeaveAgain(node));
+        }
         self.completions.push_back(Completion { id, reply: Some(reply) });
         Ok(has_left)
     }

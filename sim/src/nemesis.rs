@@ -144,8 +144,13 @@ impl Nemesis {
                     cluster.remind(Duration::from_secs(1), Note::FaultEnds(fault));
                     return Ok(());
                 }
-                let is_calm = self.is_lossless && self.disturbances() == 0;
-                if host == 1 && is_calm && self.draw.chance(400) {
+                let is_alone = host == 1 && self.is_lossless && self.draw.chance(600);
+                if is_alone && self.disturbances() > 0 {
+                    self.under_way.insert(fault, Under::Down(host));
+                    cluster.remind(Duration::from_secs(1), Note::FaultEnds(fault));
+                    return Ok(());
+                }
+                if is_alone {
                     self.count("founder restarted with its own address");
                     self.quiet_until = cluster.now() + RECOVERY;
                     cluster.start(host, &[host], false)?;
@@ -165,17 +170,19 @@ impl Nemesis {
     /// Ends all faults and brings enough nodes.
     pub fn heal<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
         cluster.network().heal();
-        while let Some(fault) = self.under_way.keys().next().copied() {
-            if let Some(Under::Down(host)) = self.under_way.get(&fault) {
-                let (host, seeds) = (*host, self.seeds(cluster, *host));
-                if seeds.is_empty() {
-                    self.under_way.remove(&fault);
-                } else {
+        let is_down = |u: &Under| matches!(u, Under::Down(_));
+        let others: Vec<u64> = self.under_way.iter().filter(|u| !is_down(u.1)).map(|u| *u.0).collect();
+        for fault in others {
+            self.end(cluster, fault)?;
+        }
+        // All that can be joined runs again now.
+        for under in core::mem::take(&mut self.under_way).into_values() {
+            if let Under::Down(host) = under {
+                let seeds = self.seeds(cluster, host);
+                if !seeds.is_empty() {
+                    self.count("restart at the same address");
                     cluster.start(host, &seeds, false)?;
-                    self.under_way.remove(&fault);
                 }
-            } else {
-                self.end(cluster, fault)?;
             }
         }
         for o in &mut self.outages {
@@ -300,7 +307,11 @@ impl Nemesis {
         }
         let wanted = self.draw.index(self.losses_max) + 1;
         let mut victims: BTreeSet<NodeId> = BTreeSet::new();
-        let all: Vec<NodeId> = cluster.processes().map(|p| p.me.id).collect();
+        let is_founder_meant = self.draw.chance(250);
+        let mut all: Vec<NodeId> = cluster.processes().map(|p| p.me.id).collect();
+        if let Some(p) = cluster.processes().find(|p| is_founder_meant && p.me.addr == address(1)) {
+            all = vec![p.me.id];
+        }
         let quorum = usize::from(self.replicas) - self.losses_max;
         while victims.len() < wanted
             && let Some(node) = self.draw.pick(&all)
