@@ -121,6 +121,7 @@ impl<M: Machine> Run<M> {
         self.demand(&keys, |_, _| Action::Get)?;
         self.demand(&keys, |w, k| Action::Change(w.plain(k)))?;
         self.demand(&keys, |_, _| Action::Get)?;
+        self.until(HEAL_TIME, "the ring did not come to rest", |r| r.unrest().is_none())?;
         self.cluster.look_at_all()?;
         self.undecided = order::check(&self.history)?;
         self.half_succeeded()
