@@ -17,6 +17,7 @@ use crate::strength::Strength;
 use crate::transcript::Transcript;
 use core::time::Duration;
 use dht::{Effect, Event, Message, Reply, Request, RequestId};
+use paxos::Acceptor;
 use ring::{NodeId, NodeRef, RingId, Space, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -30,9 +31,13 @@ pub enum Note {
     Nemesis,
     /// The end of fault number n.
     FaultEnds(u64),
+    /// A node could not leave: it is asked again.
+    LeaveAgain(NodeId),
     /// Look how things are.
     Look,
 }
+
+const LEAVE_AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Queued {
@@ -161,10 +166,7 @@ impl<M: Machine> Cluster<M> {
         let ring = self.ring();
         Strength::of(
             &self.space,
-            self.watch
-                .nodes()
-                .filter(|(n, r, _)| *r == ring && !without.contains(n))
-                .map(|(n, _, p)| (n, p)),
+            self.watch.nodes().filter(|(n, r, _)| *r == ring && !without.contains(n)).map(|(n, _, p)| (n, p)),
         )
     }
 
@@ -298,6 +300,14 @@ impl<M: Machine> Cluster<M> {
         Ok(())
     }
 
+    /// What is left at rest: the most pieces at one node, and the registers without a value.
+    pub fn residue(&self) -> (usize, usize) {
+        let pieces = self.processes.values().map(|p| p.machine.acceptors().count()).max().unwrap_or(0);
+        let tombstones = |a: &Acceptor| a.registers.iter().filter(|e| e.2.record.value.is_none()).count();
+        let all = self.processes.values().flat_map(|p| p.machine.acceptors()).map(tombstones).sum();
+        (pieces, all)
+    }
+
     fn queue_at(&mut self, at: Time, queued: Queued) {
         self.order += 1;
         self.queue.insert((at, self.order), queued);
@@ -427,19 +437,18 @@ impl<M: Machine> Cluster<M> {
     /// Takes a reply; true if it says that the node has left.
     fn reply(&mut self, node: NodeId, id: RequestId, reply: Reply) -> Result<bool, Violation> {
         if self.requests.remove(&id).is_none_or(|r| r.0 != node) {
-            return broken("replies", format!("{node} replied twice, or to what it was not asked: {reply:?}"));
+            return broken(
+                "replies",
+                format!("{node} replied twice, or to what it was not asked: {reply:?}"),
+            );
         }
         self.transcript.note(self.now, &variant(&reply), &[node.0, id.0]);
         self.transcript.line(self.now, format_args!("reply {} of {node}: {reply:?}", id.0));
-        let has_left = match reply {
-            Reply::Left { is_clean } => {
-                if !is_clean {
-                    self.coverage.count("left unclean");
-                }
-                is_clean
-            }
-            _ => false,
-        };
+        let has_left = reply == Reply::Left { is_clean: true };
+        if reply == (Reply::Left { is_clean: false }) {
+            self.coverage.count("left unclean");
+            self.remind(LEAVE_AGAIN, Note::LeaveAgain(node));
+        }
         self.completions.push_back(Completion { id, reply: Some(reply) });
         Ok(has_left)
     }
@@ -461,8 +470,7 @@ impl<M: Machine> Cluster<M> {
         self.at_address.remove(&p.me.addr);
         self.watch.forget(node);
         self.lived += p.age(self.now);
-        let open: Vec<RequestId> =
-            self.requests.iter().filter(|r| r.1.0 == node).map(|r| *r.0).collect();
+        let open: Vec<RequestId> = self.requests.iter().filter(|r| r.1.0 == node).map(|r| *r.0).collect();
         for id in open {
             self.give_up(id);
         }

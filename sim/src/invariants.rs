@@ -163,7 +163,10 @@ impl Watch {
         };
         let first = *self.accepts.entry((key.clone(), stamp)).or_insert(print);
         if first != print {
-            return broken("I1", format!("key {key:?} stamp {stamp} was sent with two sets of operation ids"));
+            return broken(
+                "I1",
+                format!("key {key:?} stamp {stamp} was sent with two sets of operation ids"),
+            );
         }
         Ok(())
     }
@@ -221,7 +224,10 @@ impl Watch {
             }
             let (home, _) = self.space.locate(key.as_bytes());
             if a.homes.get(usize::from(home)).is_none_or(|h| h.floor < *stamp) {
-                return broken("stamps", format!("key {key:?} with {stamp} vanished from {replica}, no floor"));
+                return broken(
+                    "stamps",
+                    format!("key {key:?} with {stamp} vanished from {replica}, no floor"),
+                );
             }
         }
         Ok(())
@@ -277,12 +283,7 @@ impl Watch {
     }
 
     /// What a memory promised where it was live before holds where it is live now.
-    fn memory_moves_whole(
-        &mut self,
-        node: NodeId,
-        before: &[Piece],
-        now: &[Piece],
-    ) -> Result<(), Violation> {
+    fn memory_moves_whole(&mut self, node: NodeId, before: &[Piece], now: &[Piece]) -> Result<(), Violation> {
         for old in before.iter().filter(|p| p.is_active) {
             if now.iter().any(|n| n.is_active && n.is_same_memory(old) && n.extent.covers(&old.extent)) {
                 continue;
@@ -295,7 +296,8 @@ impl Watch {
             if before.iter().any(|o| o.is_active && o.is_same_memory(new) && o.extent.covers(&new.extent)) {
                 continue;
             }
-            for old in self.retired.get(&new.replica).into_iter().flatten().filter(|o| o.is_same_memory(new)) {
+            for old in self.retired.get(&new.replica).into_iter().flatten().filter(|o| o.is_same_memory(new))
+            {
                 keeps_promises(node, old, new)?;
             }
         }

@@ -60,16 +60,24 @@ enum Found {
 }
 
 /// Leaves out what can be left out without changing the verdict: void operations, and blind writes of
-/// unknown outcome whose value nobody saw, unless a deletion may have needed one.
+/// unknown outcome whose value nobody saw, unless a deletion, or a condition on a version that nobody was told,
+/// may have needed one.
 fn useful(ops: &[Op]) -> Vec<Op> {
+    let told: BTreeSet<u64> = ops.iter().filter_map(|o| o.outcome.version()).collect();
+    let is_guess = |o: &Op| match &o.action {
+        Action::Change(c) => asked_version(c).is_some_and(|v| !told.contains(&v)),
+        Action::Get => false,
+    };
+    let has_guess = ops.iter().any(is_guess);
     let has_delete = ops.iter().any(|o| matches!(o.action, Action::Change(Change::Delete { .. })));
-    let seen: BTreeSet<&Value> = ops.iter().filter_map(|o| o.outcome.sight().and_then(|s| s.0.as_ref())).collect();
+    let seen: BTreeSet<&Value> =
+        ops.iter().filter_map(|o| o.outcome.sight().and_then(|s| s.0.as_ref())).collect();
     let is_expected = |v: &Value| {
         ops.iter().any(|o| matches!(&o.action, Action::Change(Change::TestAndSet { old, .. }) if old == v))
     };
     let is_idle = |o: &Op| match (&o.outcome, &o.action) {
         (Outcome::Unknown, Action::Change(Change::Put { value, .. })) => {
-            !has_delete && !seen.contains(value) && !is_expected(value)
+            !has_delete && !has_guess && !seen.contains(value) && !is_expected(value)
         }
         (_, Action::Get | Action::Change(_)) => false,
     };
@@ -168,11 +176,8 @@ fn step(state: &State, op: &Op) -> Option<State> {
             match change.apply(&record_for(state, change), usize::MAX) {
                 Effect::Write(new) => {
                     let is_told = value.is_none() || *value == new || !change.answers_value();
-                    (is_told && *version > state.version).then(|| State {
-                        value: new,
-                        version: *version,
-                        is_exact: true,
-                    })
+                    let is_legal = is_told && *version > state.version;
+                    is_legal.then_some(State { value: new, version: *version, is_exact: true })
                 }
                 Effect::Nothing => observe(state, &state.value, *version),
                 Effect::Refused(_) => None,
@@ -199,9 +204,9 @@ fn step(state: &State, op: &Op) -> Option<State> {
     }
 }
 
-/// The record in which `change` is tried: a version nobody knows is the one that the change asks for.
-fn record_for(state: &State, change: &Change) -> Record {
-    let asked = match change {
+/// The version that a change is conditional on.
+fn asked_version(change: &Change) -> Option<u64> {
+    match change {
         Change::Put { condition: Condition::Version(v), .. }
         | Change::Delete { condition: Condition::Version(v) } => Some(*v),
         Change::Put { .. }
@@ -209,8 +214,12 @@ fn record_for(state: &State, change: &Change) -> Record {
         | Change::TestAndSet { .. }
         | Change::AddOnNumber { .. }
         | Change::AddDelOnList { .. } => None,
-    };
-    let version = match asked {
+    }
+}
+
+/// The record in which `change` is tried: a version nobody knows is the one that the change asks for.
+fn record_for(state: &State, change: &Change) -> Record {
+    let version = match asked_version(change) {
         Some(v) if !state.is_exact && v > state.version => v,
         Some(_) | None => state.version,
     };

@@ -4,6 +4,7 @@ use dht::DhtNode;
 use sim::report::Totals;
 use sim::{Outcome, Profile, Scenario, Settings, run};
 use std::cell::Cell;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,13 +138,21 @@ fn main() -> ExitCode {
         }
     });
     let Ok(totals) = totals.into_inner() else { return ExitCode::FAILURE };
-    println!("{totals}");
-    println!("wall time: {} s", began.elapsed().as_secs());
+    say(format_args!("{totals}\nwall time: {} s", began.elapsed().as_secs()));
     if totals.failed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Prints; whoever reads only the first lines may close the pipe.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn print_failure(outcome: &Outcome) {
     if let Some(v) = &outcome.violation {
-        println!("seed {} failed: {v}\n  {}", outcome.settings.seed, outcome.settings.replay_command());
+        say(format_args!(
+            "seed {} failed: {v}\n  {}",
+            outcome.settings.seed,
+            outcome.settings.replay_command()
+        ));
     }
 }

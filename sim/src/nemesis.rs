@@ -1,19 +1,22 @@
 //! Who makes the faults: which one comes when, and when it ends.
 //!
 //! Keeps:
-//! 1. No crash takes more replicas of an offset than R - Q at once: nodes crash only while every offset has R
-//!    live complete acceptors of one configuration, and only such that a quorum stays.
+//! 1. No crash takes more replicas of an offset than R - Q at once: after it every offset has Q live complete
+//!    acceptors left, all of one configuration. Careful runs moreover wait until it had R of them before; bold
+//!    runs crash nodes in the middle of handovers and replacements.
 //! 2. The last node never leaves.
 //! 3. Times in which operations may fail are declared, and end some seconds after the fault.
 //!
-//! Source: `reference` faults F1-F10 and F12 as far as one process can have them; TigerBeetle's crash budget.
+//! 4. A founder is restarted with only its own address while nothing else is disturbed: it must come home.
+//!
+//! Source: the fault lists of Jepsen and FoundationDB; TigerBeetle's budget of faults.
 
 use crate::cluster::{Cluster, Note, address};
 use crate::draw::Draw;
 use crate::invariants::Violation;
 use crate::machine::Machine;
 use crate::network::FaultId;
-use crate::settings::{Profile, Settings};
+use crate::settings::{Profile, Scenario, Settings};
 use core::time::Duration;
 use dht::Request;
 use ring::{NodeId, Time};
@@ -51,6 +54,10 @@ pub struct Nemesis {
     draw: Draw,
     profile: Profile,
     losses_max: usize,
+    is_bold: bool,
+    is_scripted: bool,
+    is_lossless: bool,
+    quiet_until: Time,
     nodes: u8,
     replicas: u8,
     fault_next: u64,
@@ -61,8 +68,12 @@ pub struct Nemesis {
 
 impl Nemesis {
     /// The faults that `settings` ask for.
-    pub fn new(settings: &Settings, draw: Draw) -> Nemesis {
+    pub fn new(settings: &Settings, mut draw: Draw) -> Nemesis {
         Nemesis {
+            is_bold: draw.chance(500),
+            is_scripted: settings.scenario == Scenario::GrowShrink,
+            is_lossless: settings.weather.loss_per_mille == 0,
+            quiet_until: Time(0),
             draw,
             profile: settings.profile,
             losses_max: settings.losses_max(),
@@ -82,24 +93,26 @@ impl Nemesis {
 
     /// Whether an operation between two moments met a time in which it may have failed.
     pub fn is_excused(&self, from: Time, to: Time) -> bool {
-        self.outages.iter().any(|(begin, end, _)| {
-            *begin <= to && end.is_none_or(|e| e + RECOVERY >= from)
-        })
+        self.outages.iter().any(|(begin, end, _)| *begin <= to && end.is_none_or(|e| e + RECOVERY >= from))
     }
 
     /// Draws the next fault and makes it, if it can be now.
     pub fn act<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
-        let network = [Fault::Isolate, Fault::Halves, Fault::OneWay, Fault::Partial, Fault::Clog, Fault::Pause];
+        if cluster.now() < self.quiet_until {
+            return Ok(());
+        }
+        let network =
+            [Fault::Isolate, Fault::Halves, Fault::OneWay, Fault::Partial, Fault::Clog, Fault::Pause];
         let mut faults: Vec<Fault> = match self.profile {
             Profile::Steady => return Ok(()),
             Profile::Messages => network.to_vec(),
             Profile::Churn => vec![Fault::Clog, Fault::Pause, Fault::OneWay],
             Profile::Crash | Profile::All => network.to_vec(),
         };
-        if matches!(self.profile, Profile::Churn | Profile::Crash) {
+        if matches!(self.profile, Profile::Churn | Profile::Crash) && !self.is_scripted {
             faults.extend([Fault::Join, Fault::Join, Fault::Leave, Fault::Leave]);
         }
-        if self.profile == Profile::Crash {
+        if self.profile == Profile::Crash && !self.is_scripted {
             faults.extend([Fault::Crash; 6]);
         }
         let Some(fault) = self.draw.pick(&faults) else { return Ok(()) };
@@ -131,8 +144,20 @@ impl Nemesis {
                     cluster.remind(Duration::from_secs(1), Note::FaultEnds(fault));
                     return Ok(());
                 }
-                self.count("restart at the same address");
-                cluster.start(host, &seeds, false)?;
+                let is_alone = host == 1 && self.is_lossless && self.draw.chance(600);
+                if is_alone && self.disturbances() > 0 {
+                    self.under_way.insert(fault, Under::Down(host));
+                    cluster.remind(Duration::from_secs(1), Note::FaultEnds(fault));
+                    return Ok(());
+                }
+                if is_alone {
+                    self.count("founder restarted with its own address");
+                    self.quiet_until = cluster.now() + RECOVERY;
+                    cluster.start(host, &[host], false)?;
+                } else {
+                    self.count("restart at the same address");
+                    cluster.start(host, &seeds, false)?;
+                }
             }
             None => {}
         }
@@ -145,17 +170,19 @@ impl Nemesis {
     /// Ends all faults and brings enough nodes.
     pub fn heal<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
         cluster.network().heal();
-        while let Some(fault) = self.under_way.keys().next().copied() {
-            if let Some(Under::Down(host)) = self.under_way.get(&fault) {
-                let (host, seeds) = (*host, self.seeds(cluster, *host));
-                if seeds.is_empty() {
-                    self.under_way.remove(&fault);
-                } else {
+        let is_down = |u: &Under| matches!(u, Under::Down(_));
+        let others: Vec<u64> = self.under_way.iter().filter(|u| !is_down(u.1)).map(|u| *u.0).collect();
+        for fault in others {
+            self.end(cluster, fault)?;
+        }
+        // All that can be joined runs again now.
+        for under in core::mem::take(&mut self.under_way).into_values() {
+            if let Under::Down(host) = under {
+                let seeds = self.seeds(cluster, host);
+                if !seeds.is_empty() {
+                    self.count("restart at the same address");
                     cluster.start(host, &seeds, false)?;
-                    self.under_way.remove(&fault);
                 }
-            } else {
-                self.end(cluster, fault)?;
             }
         }
         for o in &mut self.outages {
@@ -274,20 +301,25 @@ impl Nemesis {
     }
 
     fn crash<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
-        let is_ready = !M::IS_REPLICATED || cluster.strength(&BTreeSet::new()).is_settled();
+        let is_ready = !M::IS_REPLICATED || self.is_bold || cluster.strength(&BTreeSet::new()).is_settled();
         if self.losses_max == 0 || !is_ready {
             return Ok(());
         }
         let wanted = self.draw.index(self.losses_max) + 1;
         let mut victims: BTreeSet<NodeId> = BTreeSet::new();
-        let all: Vec<NodeId> = cluster.processes().map(|p| p.me.id).collect();
+        let is_founder_meant = self.draw.chance(250);
+        let mut all: Vec<NodeId> = cluster.processes().map(|p| p.me.id).collect();
+        if let Some(p) = cluster.processes().find(|p| is_founder_meant && p.me.addr == address(1)) {
+            all = vec![p.me.id];
+        }
         let quorum = usize::from(self.replicas) - self.losses_max;
         while victims.len() < wanted
             && let Some(node) = self.draw.pick(&all)
             && victims.insert(node)
         {
+            let left = cluster.strength(&victims);
             let is_safe = cluster.serving().iter().any(|n| !victims.contains(&n.id))
-                && (!M::IS_REPLICATED || cluster.strength(&victims).slots_min >= quorum);
+                && (!M::IS_REPLICATED || left.slots_min >= quorum && left.mixed.is_none());
             if !is_safe {
                 victims.remove(&node);
                 break;

@@ -102,9 +102,9 @@ pub fn counter_counts_once(ops: &[Op]) -> Result<(), String> {
         }
     }
     let last_change = ops.iter().filter(|o| o.action != Action::Get).filter_map(|o| o.completed).max();
-    let last = ops.iter().rfind(|o| {
-        matches!(o.outcome, Outcome::Value { .. }) && last_change.is_none_or(|c| c < o.invoked)
-    });
+    let last = ops
+        .iter()
+        .rfind(|o| matches!(o.outcome, Outcome::Value { .. }) && last_change.is_none_or(|c| c < o.invoked));
     let Some(op) = last else { return Ok(()) };
     let total = match op.outcome.sight().and_then(|s| s.0.as_ref()).map(Value::decode) {
         None => BigInt::ZERO,
@@ -187,7 +187,9 @@ pub fn list_keeps_all(ops: &[Op]) -> Result<(), String> {
         if let Some(b) = begun
             && op.last_moment() < b.invoked
         {
-            return Err(format!("the first ended before the second began, but came after it:\n=>{op}\n  {b}"));
+            return Err(format!(
+                "the first ended before the second began, but came after it:\n=>{op}\n  {b}"
+            ));
         }
         if let Some(v) = op.outcome.version() {
             if v < version || (v == version && op.action != Action::Get) {

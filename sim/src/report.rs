@@ -18,6 +18,8 @@ pub struct Totals {
     events: u64,
     lived: Duration,
     undecided: usize,
+    pieces_max: usize,
+    tombstones: usize,
     coverage: Coverage,
 }
 
@@ -46,6 +48,8 @@ impl Totals {
         self.events += o.events;
         self.lived += o.lived;
         self.undecided += o.undecided;
+        self.pieces_max = self.pieces_max.max(o.residue.0);
+        self.tombstones += o.residue.1;
         self.coverage.merge(&o.coverage);
     }
 
@@ -84,6 +88,11 @@ impl fmt::Display for Totals {
             self.messages,
             self.events,
             self.undecided
+        )?;
+        writeln!(
+            f,
+            "at the end of runs: at most {} pieces at a node, {} registers without a value in all",
+            self.pieces_max, self.tombstones
         )?;
         writeln!(f, "faults that took effect:")?;
         for (k, n) in &self.faults {

@@ -35,9 +35,8 @@ impl Strength {
 
     /// The strength of the nodes in `nodes`.
     pub fn of<'a>(space: &Space, nodes: impl Iterator<Item = (NodeId, &'a [Piece])>) -> Strength {
-        let all: Vec<(NodeId, &Piece)> = nodes
-            .flat_map(|(n, ps)| ps.iter().filter(|p| p.is_active).map(move |p| (n, p)))
-            .collect();
+        let all: Vec<(NodeId, &Piece)> =
+            nodes.flat_map(|(n, ps)| ps.iter().filter(|p| p.is_active).map(move |p| (n, p))).collect();
         let whole = space.whole();
         let mut cuts: BTreeSet<Offset> = BTreeSet::from([whole.lo]);
         for (_, p) in &all {
@@ -86,8 +85,7 @@ mod tests {
 
     fn piece(slot: u8, extent: Extent) -> Piece {
         let member = |n| Member { replica: ReplicaId { node: NodeId(n), counter: 1 }, since: 1 };
-        let configuration =
-            Arc::new(Configuration::new(RingId(1), 1, vec![member(1), member(2), member(3)]));
+        let configuration = Arc::new(Configuration::new(RingId(1), 1, vec![member(1), member(2), member(3)]));
         let replica = ReplicaId { node: NodeId(1), counter: 1 };
         Piece { slot, extent, replica, configuration, is_active: true, homes: Vec::new() }
     }
@@ -100,9 +98,8 @@ mod tests {
         let (a, b) = (Extent::new(0, mid), Extent::new(mid + 1, whole.hi));
         let one = [piece(0, whole), piece(1, a)];
         let two = [piece(1, b), piece(2, whole)];
-        let of = |x: &[Piece], y: &[Piece]| {
-            Strength::of(&space, [(NodeId(1), x), (NodeId(2), y)].into_iter())
-        };
+        let of =
+            |x: &[Piece], y: &[Piece]| Strength::of(&space, [(NodeId(1), x), (NodeId(2), y)].into_iter());
         let s = of(&one, &two);
         assert!(s.is_full() && s.doubled.is_some());
         let s = of(&one, &two[1..]);

@@ -4,6 +4,7 @@ use core::fmt;
 use core::hash::Hasher;
 use ring::Time;
 use std::hash::DefaultHasher;
+use std::io::Write;
 
 /// The transcript of a run.
 #[derive(Debug)]
@@ -37,7 +38,8 @@ impl Transcript {
     /// Prints a line if lines are wanted.
     pub fn line(&self, now: Time, text: fmt::Arguments<'_>) {
         if self.is_printed {
-            println!("{now} {text}");
+            // Whoever reads only the first lines closes the pipe; that is no reason to stop.
+            let _ = writeln!(std::io::stdout(), "{now} {text}");
         }
     }
 

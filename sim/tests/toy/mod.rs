@@ -10,21 +10,21 @@ use std::collections::{BTreeMap, VecDeque};
 use store::{Key, Outcome, Record, SessionId, Value};
 
 /// Nothing is wrong.
-pub const RIGHT: u8 = 0;
+pub(crate) const RIGHT: u8 = 0;
 /// Every 15th change is acknowledged and not made.
-pub const LOSES_WRITES: u8 = 1;
+pub(crate) const LOSES_WRITES: u8 = 1;
 /// A change that arrives again is made again.
-pub const EXECUTES_TWICE: u8 = 2;
+pub(crate) const EXECUTES_TWICE: u8 = 2;
 /// A gateway answers reads from what it saw earlier.
-pub const READS_STALE: u8 = 3;
+pub(crate) const READS_STALE: u8 = 3;
 /// A change whose outcome is not known is reported as not done.
-pub const FAILS_BUT_DOES: u8 = 4;
+pub(crate) const FAILS_BUT_DOES: u8 = 4;
 /// Now and then a key gets back its value before the last one.
-pub const GOES_BACK: u8 = 5;
+pub(crate) const GOES_BACK: u8 = 5;
 /// A request is now and then answered twice.
-pub const REPLIES_TWICE: u8 = 6;
+pub(crate) const REPLIES_TWICE: u8 = 6;
 /// A request is now and then not answered.
-pub const NEVER_REPLIES: u8 = 7;
+pub(crate) const NEVER_REPLIES: u8 = 7;
 
 struct Open {
     id: RequestId,
@@ -34,7 +34,7 @@ struct Open {
 }
 
 /// The toy.
-pub struct Toy<const BUG: u8> {
+pub(crate) struct Toy<const BUG: u8> {
     me: NodeRef,
     config: Config,
     session: SessionId,
@@ -218,9 +218,8 @@ impl<const BUG: u8> Machine for Toy<BUG> {
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        let deadline = |o: &Open| {
-            (o.asked + self.config.operation_deadline).min(o.sent + self.config.attempt_timeout)
-        };
+        let deadline =
+            |o: &Open| (o.asked + self.config.operation_deadline).min(o.sent + self.config.attempt_timeout);
         self.open.values().map(deadline).min()
     }
 

@@ -1,0 +1,76 @@
+//! The node under seeds of every profile. These are requirements on the node, not on the simulator.
+
+use dht::DhtNode;
+use sim::{Outcome, Profile, Scenario, Settings, run};
+use std::thread;
+
+/// Runs seeds, two at once, and demands that none fails and that operations succeeded.
+fn seeds(profile: Profile, scenario: Scenario, nodes: u8, seeds: std::ops::Range<u64>) {
+    let half = seeds.start + (seeds.end - seeds.start) / 2;
+    let work = |range: std::ops::Range<u64>| -> Vec<Outcome> {
+        range.map(|s| run::<DhtNode>(&Settings::draw(s, profile, scenario, nodes, 150), false)).collect()
+    };
+    let outcomes = thread::scope(|t| {
+        let first = t.spawn(|| work(seeds.start..half));
+        let mut all = work(half..seeds.end);
+        all.extend(first.join().expect("no panic in a run"));
+        all
+    });
+    let failed: Vec<&Outcome> = outcomes.iter().filter(|o| o.violation.is_some()).collect();
+    if let Some(o) = failed.first() {
+        let text = o.violation.as_ref().map(ToString::to_string).unwrap_or_default();
+        let n = (failed.len(), outcomes.len());
+        panic!(
+            "{} of {} seeds failed, seed {}: {text}\n{}",
+            n.0,
+            n.1,
+            o.settings.seed,
+            o.settings.replay_command()
+        );
+    }
+    for o in &outcomes {
+        let (all, done) = (o.ops.iter().sum::<u64>(), o.ops[0] + o.ops[1]);
+        assert!(done * 4 > all, "seed {}: {done} of {all} operations were answered", o.settings.seed);
+    }
+}
+
+#[test]
+fn a_steady_ring_serves() {
+    seeds(Profile::Steady, Scenario::Load, 5, 1..25);
+}
+
+#[test]
+fn rings_of_one_to_seven_nodes_serve() {
+    for nodes in [1, 2, 3, 4, 7] {
+        seeds(Profile::Steady, Scenario::Load, nodes, 1..7);
+    }
+}
+
+#[test]
+fn faults_of_the_network_break_nothing() {
+    seeds(Profile::Messages, Scenario::Load, 5, 1..25);
+}
+
+#[test]
+fn joins_and_leaves_break_nothing() {
+    seeds(Profile::Churn, Scenario::Load, 5, 1..25);
+}
+
+#[test]
+fn crashes_break_nothing() {
+    seeds(Profile::Crash, Scenario::Load, 5, 1..25);
+}
+
+#[test]
+fn a_ring_grows_from_one_to_nine_and_shrinks_to_one() {
+    seeds(Profile::Steady, Scenario::GrowShrink, 9, 1..5);
+}
+
+#[test]
+fn the_same_seed_twice_gives_the_same_transcript() {
+    for seed in 1..=4 {
+        let s = Settings::draw(seed, Profile::All, Scenario::Load, 5, 100);
+        let (a, b) = (run::<DhtNode>(&s, false), run::<DhtNode>(&s, false));
+        assert_eq!((a.digest, a.events), (b.digest, b.events), "seed {seed}");
+    }
+}
