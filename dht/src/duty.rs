@@ -109,6 +109,14 @@ impl DhtNode {
                 }
             }
         }
+        // What is doubled here goes to anybody who has no slot of it, since the one who should have it may hold
+        // another until somebody takes that.
+        if !self.may_double() && (wanted.is_empty() || self.ctx.rng.next_u64() % 2 == 0) {
+            let doubled = self.doubled_parts(desired);
+            if !doubled.is_empty() {
+                wanted = doubled;
+            }
+        }
         if wanted.is_empty() {
             return;
         }
@@ -117,6 +125,38 @@ impl DhtNode {
         let Some((slot, part, to)) = wanted.get(pick).copied() else { return };
         let chunk = self.chunk(slot, part);
         self.begin_handover(slot, chunk, to);
+    }
+
+    /// Parts of which this node holds another slot too and which are not meant for it, each with a node that holds
+    /// no slot of it.
+    fn doubled_parts(&self, desired: &[(Slot, Extent, NodeId)]) -> Vec<(Slot, Extent, NodeRef)> {
+        let me = self.ctx.me.id;
+        let mut out = Vec::new();
+        for a in self.acceptors.owned().filter(|a| a.is_active()) {
+            for b in self.acceptors.owned().filter(|b| b.slot != a.slot) {
+                let Some(part) = a.extent.intersect(&b.extent) else { continue };
+                if desired.iter().any(|(s, e, n)| *s == a.slot && *n == me && e.contains(part.lo)) {
+                    continue;
+                }
+                let mut extent = part;
+                for s in self.ctx.space.slots() {
+                    extent = self.ctx.locations.around(s, extent.lo, extent);
+                }
+                let holders: Vec<NodeId> =
+                    self.ctx.space.slots().filter_map(|s| self.ctx.owner(s, extent.lo)).map(|n| n.id).collect();
+                for (id, _) in self.stayers() {
+                    if id != me
+                        && !holders.contains(&id)
+                        && self.ctx.members.is_live(id)
+                        && self.may_give_to(id)
+                        && let Some(m) = self.ctx.members.get(id)
+                    {
+                        out.push((a.slot, extent, m.info.node));
+                    }
+                }
+            }
+        }
+        out
     }
 
     /// The beginning of `part` that holds about a chunk's bytes.
@@ -260,7 +300,7 @@ impl DhtNode {
     fn try_leave(&mut self) -> bool {
         // Memory that is still being filled is of no use to anybody yet.
         let has_nothing = self.acceptors.owned().all(|a| !a.is_complete)
-            && !self.handovers.is_giving()
+            && self.handovers.all_arrived()
             && self.handovers.nothing_received();
         // All leave at once. One that only is not heard may be there still: then whoever waits decides how long.
         let has_nobody = self.stayers().is_empty() && self.ctx.members.lost().next().is_none();

@@ -82,6 +82,11 @@ impl Handovers {
         self.giving.is_some()
     }
 
+    /// Whether all that was given is known to have arrived.
+    pub(crate) fn all_arrived(&self) -> bool {
+        self.giving.is_none() && self.unconfirmed.is_empty()
+    }
+
     pub(crate) fn describe(&self) -> String {
         let giving = self.giving.as_ref().map(|g| format!("giving #{} slot {} {:?} to {} {:?}", g.attempt, g.slot, g.extent, g.to.addr, g.stage));
         let receiving: Vec<String> = self
