@@ -166,8 +166,8 @@ fn kind(d: Data) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost::Message;
     use proptest::prelude::*;
+    use prost::Message;
 
     fn any_data() -> impl Strategy<Value = Data> {
         let leaf = prop_oneof![
@@ -188,7 +188,8 @@ mod tests {
     }
 
     fn through_bytes(v: &Value) -> Value {
-        let bytes = v1::PutRequest { key: "k".into(), value: Some(value_to_wire(v)), condition: None }.encode_to_vec();
+        let bytes = v1::PutRequest { key: "k".into(), value: Some(value_to_wire(v)), condition: None }
+            .encode_to_vec();
         let back = v1::PutRequest::decode(&bytes[..]).expect("own encoding");
         value_from_wire(back.value).expect("a value")
     }
