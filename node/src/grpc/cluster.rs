@@ -1,0 +1,180 @@
+//! `kvnode.v1.Cluster`.
+
+use super::problem::{closed, failure, phase_text, unexpected};
+use super::{Api, Problem};
+use crate::error::{self, Report};
+use dht::api::{MemberView, Phase, PieceView, Status as NodeStatus};
+use dht::{Reply, Request as Ask};
+use proto::v1::cluster_server::Cluster;
+use proto::v1::member::State;
+use proto::v1::{self, LeaveRequest, LocateRequest, MembersRequest, RingRequest, StatusRequest};
+use ring::NodeRef;
+use ring::members::MemberState;
+use store::Key;
+use tonic::{Request, Response, Status, async_trait};
+
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn node(n: NodeRef) -> v1::Node {
+    v1::Node { id: n.id.to_string(), overlay_address: n.addr.to_string() }
+}
+
+fn phase(p: Phase) -> v1::Phase {
+    match p {
+        Phase::Idle => v1::Phase::Idle,
+        Phase::Joining => v1::Phase::Joining,
+        Phase::Probation => v1::Phase::Probation,
+        Phase::Member => v1::Phase::Member,
+        Phase::Leaving => v1::Phase::Leaving,
+        Phase::Left => v1::Phase::Left,
+    }
+}
+
+/// What an operator should look at, a sentence each.
+pub(crate) fn findings(s: &NodeStatus) -> Vec<String> {
+    let mut out = Vec::new();
+    if s.phase != Phase::Member {
+        out.push(format!("the node is {}", phase_text(s.phase)));
+    }
+    if s.members_lost > 0 {
+        out.push(format!("{} of {} members do not answer", s.members_lost, s.members_lost + s.members_alive));
+    }
+    if s.phase == Phase::Member && !s.is_fully_replicated {
+        out.push(format!("not every key has all its {} replicas", s.replication_factor));
+    }
+    if let Some(ring) = s.foreign_ring {
+        out.push(format!("another ring with data, {ring}, answers at an address of this ring"));
+    }
+    if s.bytes > s.bytes_max {
+        out.push(format!("memory is full: {} of {} bytes; writes are refused", s.bytes, s.bytes_max));
+    }
+    out
+}
+
+fn member(m: &MemberView, me: NodeRef) -> v1::Member {
+    let state = match (m.info.state, m.is_suspected) {
+        (MemberState::Alive, true) => State::Suspected,
+        (MemberState::Alive, false) => State::Alive,
+        (MemberState::Leaving, _) => State::Leaving,
+        (MemberState::Left, _) => State::Left,
+        (MemberState::Dead, _) => State::Dead,
+    };
+    v1::Member {
+        node: Some(node(m.info.node)),
+        client_address: m.info.client_addr.map(|a| a.to_string()).unwrap_or_default(),
+        state: i32::from(state),
+        keys: m.info.keys,
+        bytes: m.info.bytes,
+        heard_ago_milliseconds: u64::try_from(m.heard_ago.as_millis()).unwrap_or(u64::MAX),
+        round_trip_microseconds: m.round_trip.map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX)),
+        end: format!("{:032x}", m.info.end),
+        is_self: m.info.node == me,
+    }
+}
+
+fn piece(p: &PieceView) -> v1::Piece {
+    v1::Piece {
+        slot: u32::from(p.slot),
+        first_offset: format!("{:032x}", p.extent.lo),
+        last_offset: format!("{:032x}", p.extent.hi),
+        owner: p.owner.map(node),
+        live: p.is_live,
+    }
+}
+
+impl Api {
+    async fn ask(&self, ask: Ask) -> Result<Reply, Problem> {
+        match self.handle.request(ask).await.map_err(closed)? {
+            Reply::Failed(f) => Err(failure(&f, "")),
+            reply => Ok(reply),
+        }
+    }
+
+    async fn node_status(&self) -> Result<NodeStatus, Problem> {
+        match self.ask(Ask::Status).await? {
+            Reply::Status(s) => Ok(*s),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+#[async_trait]
+impl Cluster for Api {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        let s = self.node_status().await?;
+        Ok(Response::new(v1::StatusResponse {
+            findings: findings(&s),
+            node: Some(node(s.node)),
+            phase: i32::from(phase(s.phase)),
+            ring: s.ring.map(|r| r.to_string()).unwrap_or_default(),
+            replication_factor: u32::from(s.replication_factor),
+            members_alive: small(s.members_alive),
+            members_lost: small(s.members_lost),
+            tolerated_failures: small(s.tolerated_failures),
+            fully_replicated: s.is_fully_replicated,
+            keys: s.keys,
+            bytes: s.bytes,
+            bytes_max: s.bytes_max,
+            pieces: small(s.pieces),
+            operations_open: small(s.operations_open),
+            foreign_ring: s.foreign_ring.map(|r| r.to_string()).unwrap_or_default(),
+            version: self.info.version.to_owned(),
+            uptime_seconds: self.info.started.elapsed().as_secs(),
+        }))
+    }
+
+    async fn members(&self, _: Request<MembersRequest>) -> Result<Response<v1::MembersResponse>, Status> {
+        let me = self.node_status().await?.node;
+        match self.ask(Ask::Members).await? {
+            Reply::Members(m) => {
+                let mut members: Vec<_> = m.iter().map(|m| member(m, me)).collect();
+                members.sort_by(|a, b| a.node.as_ref().map(|n| &n.id).cmp(&b.node.as_ref().map(|n| &n.id)));
+                Ok(Response::new(v1::MembersResponse { members }))
+            }
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    async fn ring(&self, _: Request<RingRequest>) -> Result<Response<v1::RingResponse>, Status> {
+        let replication_factor = u32::from(self.node_status().await?.replication_factor);
+        match self.ask(Ask::Ring).await? {
+            Reply::Ring(mut pieces) => {
+                pieces.sort_by_key(|p| (p.slot, p.extent));
+                let pieces = pieces.iter().map(piece).collect();
+                Ok(Response::new(v1::RingResponse { replication_factor, pieces }))
+            }
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    async fn locate(&self, r: Request<LocateRequest>) -> Result<Response<v1::LocateResponse>, Status> {
+        let key = Key::new(r.into_inner().key.as_bytes());
+        match self.ask(Ask::Locate { key }).await? {
+            Reply::Located(l) => {
+                let replica = |(slot, (position, owner)): (u32, &(u128, Option<NodeRef>))| v1::Replica {
+                    slot,
+                    position: format!("{position:032x}"),
+                    owner: owner.map(node),
+                };
+                let replicas = (0..).zip(&l.replicas).map(replica).collect();
+                Ok(Response::new(v1::LocateResponse { home_slot: u32::from(l.home), replicas }))
+            }
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        match self.ask(Ask::Leave).await? {
+            Reply::Left { is_clean } => Ok(Response::new(v1::LeaveResponse { clean: is_clean })),
+            other => Err(Problem::from(Report::new(
+                error::INTERNAL,
+                "the node did not leave",
+                format!("the core replied {other:?}").chars().take(200).collect::<String>(),
+                "stop the process with SIGTERM; it then leaves too",
+            ))
+            .into()),
+        }
+    }
+}

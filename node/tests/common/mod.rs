@@ -1,0 +1,192 @@
+//! A node without a ring: the client port in front of a map that answers as the core would.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use dht::api::{Location, MemberView, Phase, PieceView, Status};
+use dht::{Failure, Reply, Request};
+use kvnode::grpc::ServerInfo;
+use kvnode::handle::{Call, NodeHandle};
+use kvnode::http::serve_clients;
+use ring::members::{MemberInfo, MemberState};
+use ring::{NodeId, NodeRef, RingId, Space};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use store::{Key, Outcome, Record};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Changes of this key have an unknown outcome.
+pub const LOST_KEY: &str = "lost";
+/// Operations on this key find no quorum.
+pub const DEAD_KEY: &str = "dead";
+/// Operations on this key are never answered.
+pub const SILENT_KEY: &str = "silent";
+/// Operations on this key find no quorum the first two times.
+pub const SHAKY_KEY: &str = "shaky";
+
+pub struct FakeNode {
+    pub addr: SocketAddr,
+    pub phase: Arc<Mutex<Phase>>,
+    pub changes: Arc<AtomicU64>,
+    pub stop: CancellationToken,
+}
+
+struct Map {
+    me: NodeRef,
+    client: SocketAddr,
+    records: HashMap<Key, Record>,
+    n: u64,
+    shaky: u32,
+    phase: Arc<Mutex<Phase>>,
+    changes: Arc<AtomicU64>,
+}
+
+/// Starts one on a free port of loopback.
+pub async fn fake_node() -> FakeNode {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (handle, mut calls) = NodeHandle::channel(64);
+    let me = NodeRef { id: NodeId(u64::from(addr.port())), addr: "127.0.0.1:14195".parse().unwrap() };
+    let phase = Arc::new(Mutex::new(Phase::Member));
+    let changes = Arc::new(AtomicU64::new(0));
+    let mut map = Map {
+        me,
+        client: addr,
+        records: HashMap::new(),
+        n: 0,
+        shaky: 2,
+        phase: Arc::clone(&phase),
+        changes: Arc::clone(&changes),
+    };
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Some(Call { request, reply }) = calls.recv().await {
+            match map.answer(request) {
+                Some(answer) => drop(reply.send(answer)),
+                None => silent.push(reply),
+            }
+        }
+    });
+    let stop = CancellationToken::new();
+    let info = ServerInfo {
+        probe_interval: Duration::from_millis(100),
+        value_bytes_max: 1 << 20,
+        key_bytes_max: 1 << 10,
+        ..ServerInfo::new(me.addr, addr)
+    };
+    tokio::spawn(serve_clients(listener, handle, info, stop.clone()));
+    FakeNode { addr, phase, changes, stop }
+}
+
+impl Map {
+    fn answer(&mut self, request: Request) -> Option<Reply> {
+        let key = match &request {
+            Request::Get { key } | Request::Change { key, .. } => key.clone(),
+            _ => Key::new(b""),
+        };
+        let waited = Duration::from_millis(700);
+        if key == Key::new(SILENT_KEY.as_bytes()) {
+            return None;
+        }
+        if key == Key::new(DEAD_KEY.as_bytes()) {
+            return Some(Reply::Failed(Failure::Unavailable { waited }));
+        }
+        if key == Key::new(SHAKY_KEY.as_bytes()) && self.shaky > 0 {
+            self.shaky -= 1;
+            return Some(Reply::Failed(Failure::Unavailable { waited }));
+        }
+        Some(match request {
+            Request::Get { key } => {
+                let r = self.records.get(&key).cloned().unwrap_or_default();
+                Reply::Value { value: r.value, version: r.version }
+            }
+            Request::Change { key, .. } if key == Key::new(LOST_KEY.as_bytes()) => {
+                self.changes.fetch_add(1, Ordering::SeqCst);
+                Reply::Failed(Failure::Unknown { waited })
+            }
+            Request::Change { key, change } => {
+                self.changes.fetch_add(1, Ordering::SeqCst);
+                let record = self.records.entry(key).or_default();
+                match change.apply(record, 1 << 20) {
+                    Outcome::Write(value) => {
+                        self.n += 1;
+                        record.version = self.n;
+                        record.value = value;
+                        let value = record.value.clone().filter(|_| change.answers_value());
+                        Reply::Changed { version: self.n, value }
+                    }
+                    Outcome::Nothing => Reply::Changed { version: record.version, value: None },
+                    Outcome::Refused(refusal) => {
+                        Reply::Refused { refusal, version: record.version, value: record.value.clone() }
+                    }
+                }
+            }
+            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Members => Reply::Members(vec![self.member()]),
+            Request::Ring => Reply::Ring(self.pieces()),
+            Request::Locate { key } => Reply::Located(Box::new(self.locate(&key))),
+            Request::Leave => {
+                *self.phase.lock().unwrap() = Phase::Left;
+                Reply::Left { is_clean: true }
+            }
+            Request::Start { .. } | Request::Seeds(_) => Reply::Ok,
+        })
+    }
+
+    fn space() -> Space {
+        Space::new(3).unwrap()
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            node: self.me,
+            phase: *self.phase.lock().unwrap(),
+            ring: Some(RingId(7)),
+            replication_factor: 3,
+            members_alive: 1,
+            members_lost: 0,
+            tolerated_failures: 0,
+            is_fully_replicated: true,
+            keys: u64::try_from(self.records.len()).unwrap(),
+            bytes: 100,
+            bytes_max: 1 << 30,
+            pieces: 3,
+            operations_open: 0,
+            foreign_ring: None,
+        }
+    }
+
+    fn member(&self) -> MemberView {
+        MemberView {
+            info: MemberInfo {
+                node: self.me,
+                client_addr: Some(self.client),
+                incarnation: 1,
+                state: MemberState::Alive,
+                end: 42,
+                owned: Vec::new(),
+                keys: 0,
+                bytes: 0,
+                extra: Vec::new(),
+            },
+            is_suspected: false,
+            heard_ago: Duration::from_millis(3),
+            round_trip: None,
+        }
+    }
+
+    fn pieces(&self) -> Vec<PieceView> {
+        let whole = Map::space().whole();
+        let piece = |slot| PieceView { slot, extent: whole, owner: Some(self.me), is_live: true };
+        Map::space().slots().map(piece).collect()
+    }
+
+    fn locate(&self, key: &Key) -> Location {
+        let space = Map::space();
+        let (home, offset) = space.locate(key.as_bytes());
+        Location { home, replicas: space.slots().map(|s| (space.position(s, offset), Some(self.me))).collect() }
+    }
+}
