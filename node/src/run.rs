@@ -158,10 +158,8 @@ impl Process {
         let (stage, stage_seen) = watch::channel(Stage::Joining);
         let (joined, joined_seen) = watch::channel(false);
         let dns_failures = Arc::new(Mutex::new(Vec::new()));
-        let start = StartRequest {
-            hosts: settings.join.clone(),
-            replication_factor: settings.replication_factor,
-        };
+        let start =
+            StartRequest { hosts: settings.join.clone(), replication_factor: settings.replication_factor };
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             event_loop.run().await;
@@ -252,6 +250,10 @@ impl Process {
 
     fn on_denied(&mut self, by: NodeRef, refusal: JoinRefusal) -> Result<(), RunError> {
         match refusal {
+            _ if *self.joined.borrow() => {
+                warn!(by = %by, ?refusal, "a ring does not let this node in, which is in one already");
+                Ok(())
+            }
             JoinRefusal::NotReady => {
                 let text = format!("{by} answered that it is not in a ring itself yet");
                 if self.denied.as_ref() != Some(&text) {
@@ -289,7 +291,9 @@ impl Process {
         };
         match left {
             Ok(Ok(Reply::Left { is_clean: true })) => info!("left the ring"),
-            Ok(Ok(reply)) => warn!(?reply, "left the ring without handing everything over; the replicas elsewhere go on"),
+            Ok(Ok(reply)) => {
+                warn!(?reply, "left the ring without handing everything over; the replicas elsewhere go on")
+            }
             Ok(Err(e)) => warn!("left without handing over: {e}"),
             Err(_) => {
                 let waited_s = self.settings.leave_timeout.as_secs();
@@ -308,9 +312,8 @@ impl Process {
 
 fn banner(settings: &Settings, info: &ProcessInfo) {
     let own = info.node.addr;
-    let is_own = |h: &HostPort| {
-        h.port == own.port() && h.host.parse::<IpAddr>().is_ok_and(|ip| ip == own.ip())
-    };
+    let is_own =
+        |h: &HostPort| h.port == own.port() && h.host.parse::<IpAddr>().is_ok_and(|ip| ip == own.ip());
     let role = match settings.join.as_slice() {
         [] => "creates a ring".to_owned(),
         hosts if hosts.iter().any(is_own) => "creates a ring unless one calls it home".to_owned(),

@@ -50,7 +50,8 @@ impl FromStr for HostPort {
             None => (text, OVERLAY_PORT),
             Some((host, port)) => (host, port.parse().map_err(|_| bad())?),
         };
-        let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        let is_name =
+            !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
         if is_name && port > 0 { Ok(HostPort { host: host.to_owned(), port }) } else { Err(bad()) }
     }
 }
@@ -130,7 +131,10 @@ pub async fn start_and_resolve(
 fn note(failures: &Mutex<Vec<String>>, failed: Vec<String>) {
     let mut last = failures.lock();
     for f in failed.iter().filter(|f| !last.contains(f)) {
-        warn!(fix = "check the name given with --join (JOIN_IP) and the name server; it is tried again", "{f}");
+        warn!(
+            fix = "check the name given with --join (JOIN_IP) and the name server; it is tried again",
+            "{f}"
+        );
     }
     *last = failed;
 }

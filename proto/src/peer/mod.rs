@@ -172,7 +172,11 @@ mod tests {
     #[test]
     fn slots_and_extents_out_of_range_are_errors() {
         let query = |slot, extent| wire::Envelope {
-            kind: Some(wire::envelope::Kind::ConfigurationQuery(wire::ConfigurationQuery { rpc: 1, slot, extent })),
+            kind: Some(wire::envelope::Kind::ConfigurationQuery(wire::ConfigurationQuery {
+                rpc: 1,
+                slot,
+                extent,
+            })),
         };
         let empty = wire::Extent { lo_high: 1, lo_low: 0, hi_high: 0, hi_low: 5 };
         assert_eq!(from_wire(query(7, Some(wire::Extent::default()))), Err(WireError::OutOfRange("slot")));

@@ -70,7 +70,9 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             tag: era.tag,
             record: Some(p::record(record)),
         }),
-        Message::AcceptReply { stamp, slot, answer } => Kind::AcceptReply(accept_reply(*stamp, *slot, answer)),
+        Message::AcceptReply { stamp, slot, answer } => {
+            Kind::AcceptReply(accept_reply(*stamp, *slot, answer))
+        }
         Message::Confirm { round, items } => {
             Kind::Confirm(wire::Confirm { round: *round, items: items.iter().map(confirm_item).collect() })
         }
@@ -164,7 +166,8 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             after: after.as_ref().map(p::offset_key),
         }),
         Message::FillPage { rpc, slot, answer } => {
-            let (entries, end) = answer.as_ref().ok().map_or((&[][..], None), |(e, end)| (&e[..], end.as_ref()));
+            let (entries, end) =
+                answer.as_ref().ok().map_or((&[][..], None), |(e, end)| (&e[..], end.as_ref()));
             Kind::FillPage(wire::FillPage {
                 rpc: *rpc,
                 slot: u32::from(*slot),
@@ -205,7 +208,11 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             })
         }
         Message::HandoverReceived { attempt, count, digest } => {
-            Kind::HandoverReceived(wire::HandoverReceived { attempt: *attempt, count: *count, digest: *digest })
+            Kind::HandoverReceived(wire::HandoverReceived {
+                attempt: *attempt,
+                count: *count,
+                digest: *digest,
+            })
         }
         Message::HandoverActivate { attempt } => {
             Kind::HandoverActivate(wire::HandoverActivate { attempt: *attempt })
@@ -474,7 +481,9 @@ pub(super) fn size_estimate(message: &Message) -> usize {
             }
             Message::HandoverOffer { .. } => STATE,
             Message::JoinAccepted { members, .. } => members.len() * MEMBER,
-            Message::Gossip(Gossip::Ping { updates, .. } | Gossip::Ack { updates, .. }) => updates.len() * MEMBER,
+            Message::Gossip(Gossip::Ping { updates, .. } | Gossip::Ack { updates, .. }) => {
+                updates.len() * MEMBER
+            }
             Message::Gossip(Gossip::PingRequest { updates, .. }) => updates.len() * MEMBER,
             Message::Gossip(Gossip::Table { members, .. }) => members.len() * MEMBER,
             Message::Gossip(Gossip::Digest { entries, .. }) => entries.len() * 20,
