@@ -1,5 +1,5 @@
 //! Wrong starts: each has its exit code, its cause with the actual values, and a fix.
-
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test fails by panicking")]
 use core::time::Duration;
 use kvnode::run::{Listen, Settings, run};
 use kvnode::run_error::RunError;

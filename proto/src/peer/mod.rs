@@ -14,6 +14,7 @@
 mod from_wire;
 mod handshake;
 mod parts;
+mod size;
 #[cfg(test)]
 mod strategies;
 mod take;
@@ -21,6 +22,7 @@ mod to_wire;
 
 pub use from_wire::from_wire;
 pub use handshake::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Welcome};
+pub use size::size_estimate;
 pub use to_wire::to_wire;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -94,11 +96,6 @@ pub fn take_frame(mut frame: Bytes) -> Result<(Vec<Message>, usize), WireError> 
         add(wire::Envelope::decode(frame.split_to(size))?)?;
     }
     Ok((messages, unknown))
-}
-
-/// About how many bytes a message takes on the wire: an estimate for bounding queues, made without encoding.
-pub fn size_estimate(message: &Message) -> usize {
-    to_wire::size_estimate(message)
 }
 
 #[cfg(test)]
