@@ -1,19 +1,19 @@
 //! Stand-in for the client port.
 
+use crate::grpc::ServerInfo;
 use crate::handle::NodeHandle;
-use crate::run::{ProcessInfo, Stage};
 use std::io;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-/// Serves clients until the stage is [`Stage::Stopped`].
+/// Holds the port until `shutdown` is cancelled.
 pub async fn serve_clients(
     listener: TcpListener,
     handle: NodeHandle,
-    info: ProcessInfo,
-    mut stage: watch::Receiver<Stage>,
+    info: ServerInfo,
+    shutdown: CancellationToken,
 ) -> io::Result<()> {
     let _ = (listener, handle, info);
-    let _ = stage.wait_for(|s| *s == Stage::Stopped).await;
+    shutdown.cancelled().await;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The process around the core: event loop, sockets, start and end.
 
 pub mod event_loop;
+pub mod grpc;
 pub mod handle;
 pub mod http;
 mod listen;

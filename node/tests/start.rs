@@ -48,7 +48,7 @@ async fn a_join_that_nobody_answers_ends_in_time_and_says_with_whom() {
     let settings = Settings {
         listen: Listen::Auto { port: 0 },
         join: vec!["127.0.0.1:9".parse().unwrap()],
-        join_timeout: Duration::from_millis(500),
+        join_timeout: Some(Duration::from_millis(500)),
         ..at("127.0.0.1:0")
     };
     let e = refused(settings).await;
