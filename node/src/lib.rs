@@ -15,4 +15,5 @@ pub mod peer;
 pub mod run;
 pub mod run_error;
 pub mod seeds;
+pub mod serve;
 pub mod signals;

@@ -14,7 +14,7 @@ use tracing::warn;
 pub(crate) async fn overlay_address(
     listen: Listen,
     join: &[HostPort],
-    join_timeout: Duration,
+    join_timeout: Option<Duration>,
 ) -> Result<SocketAddr, RunError> {
     match listen {
         Listen::At(addr) if addr.ip().is_unspecified() || addr.ip().is_multicast() => {
@@ -23,7 +23,7 @@ pub(crate) async fn overlay_address(
         Listen::At(addr) => Ok(addr),
         Listen::Auto { .. } if join.is_empty() => Err(RunError::AutoWithoutJoin),
         Listen::Auto { port } => {
-            let until = Instant::now() + join_timeout;
+            let began = Instant::now();
             loop {
                 let (seeds, mut reasons) = resolve(join).await;
                 for seed in &seeds {
@@ -32,9 +32,9 @@ pub(crate) async fn overlay_address(
                         Err(e) => reasons.push(format!("there is no way to {seed}: {e}")),
                     }
                 }
-                if Instant::now() >= until {
+                if let Some(waited) = join_timeout.filter(|t| began.elapsed() >= *t) {
                     let hosts = join.iter().map(HostPort::to_string).collect();
-                    return Err(RunError::JoinTimeout { waited: join_timeout, hosts, reasons });
+                    return Err(RunError::JoinTimeout { waited, hosts, reasons });
                 }
                 warn!(reasons = reasons.join("; "), "no overlay address found yet; tried again");
                 sleep(Duration::from_secs(1)).await;

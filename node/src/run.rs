@@ -6,6 +6,7 @@
 //! 3. A node that names hosts to join never creates a ring because none of them resolved.
 
 use crate::event_loop::{Clock, EventLoop};
+use crate::grpc::ServerInfo;
 use crate::handle::NodeHandle;
 use crate::http;
 use crate::listen::{bind, overlay_address};
@@ -19,11 +20,11 @@ use dht::{Config, DhtNode, Event, Reply, Request};
 use parking_lot::Mutex;
 use ring::{NodeId, NodeRef};
 use std::net::{IpAddr, SocketAddr};
-use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// The client port where nothing else is said.
@@ -34,8 +35,12 @@ const INPUTS_WAITING_MAX: usize = 1024;
 const CALLS_WAITING_MAX: usize = 4096;
 /// Events that wait to be logged.
 const EVENTS_WAITING_MAX: usize = 4096;
-/// What is left of ten seconds after the leave.
+/// How long the last messages to peers may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
+/// Within this after the first signal the process ends.
+const STOP_TIMEOUT: Duration = Duration::from_millis(9600);
+/// However late it is, open calls of clients get this long.
+const DRAIN_MIN: Duration = Duration::from_millis(100);
 
 /// Where a node listens for peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +63,16 @@ pub struct Settings {
     pub join: Vec<HostPort>,
     /// The client port's address; none takes the overlay address and [`CLIENT_PORT`].
     pub http_listen: Option<SocketAddr>,
+    /// Creates a ring at once though hosts are named.
+    pub create: bool,
     /// The replication factor it insists on, if it was set.
     pub replication_factor: Option<u8>,
     /// The core's bounds and times, the default replication factor among them.
     pub core: Config,
     /// The transport's bounds and times.
     pub peers: PeerOptions,
-    /// How long joining may take.
-    pub join_timeout: Duration,
+    /// How long joining may take; none tries for ever.
+    pub join_timeout: Option<Duration>,
     /// How long handing over may take at the end.
     pub leave_timeout: Duration,
 }
@@ -76,44 +83,23 @@ impl Default for Settings {
             listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], crate::seeds::OVERLAY_PORT))),
             join: Vec::new(),
             http_listen: None,
+            create: false,
             replication_factor: None,
             core: Config::default(),
             peers: PeerOptions::default(),
-            join_timeout: Duration::from_secs(60),
+            join_timeout: Some(Duration::from_secs(60)),
             leave_timeout: Duration::from_secs(9),
         }
     }
 }
 
-/// What the client side may know of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessInfo {
-    /// This node.
-    pub node: NodeRef,
-    /// Where clients are served.
-    pub client_addr: SocketAddr,
-}
-
-/// Where the process is between its start and its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Not in a ring yet.
-    Joining,
-    /// Serves.
-    Serving,
-    /// A signal came: not ready any more, still answers.
-    Leaving,
-    /// Answers nothing more.
-    Stopped,
-}
-
 /// Runs a node until a signal ends it. The process is to exit with what is returned at once, without waiting
 /// for tasks that are left.
-pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
+pub async fn run(settings: Settings) -> Result<u8, RunError> {
     let mut signals = StopSignals::new().map_err(|e| RunError::Internal { cause: e.to_string() })?;
     let prepared = tokio::select! {
         prepared = Process::start(settings) => prepared?,
-        signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
+        signal = signals.next() => return Ok(signal.exit_code()),
     };
     prepared.supervise(signals).await
 }
@@ -121,16 +107,18 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
 /// A started process: its tasks, and what they say.
 struct Process {
     settings: Settings,
-    info: ProcessInfo,
+    node: NodeRef,
+    client_addr: SocketAddr,
     handle: NodeHandle,
     peers: Arc<Peers>,
     events: mpsc::Receiver<Event>,
-    stage: watch::Sender<Stage>,
+    shutdown: CancellationToken,
     joined: watch::Sender<bool>,
     dns_failures: Arc<Mutex<Vec<String>>>,
     denied: Option<String>,
-    /// None of them ends before the process does. Dropping the set ends them.
+    /// What must not end before the process does. Dropping the set ends them.
     tasks: JoinSet<Result<(), RunError>>,
+    clients: JoinSet<Result<(), RunError>>,
 }
 
 impl Process {
@@ -140,26 +128,25 @@ impl Process {
         let addr = local_addr(&overlay_listener)?;
         let http_at = settings.http_listen.unwrap_or(SocketAddr::new(addr.ip(), CLIENT_PORT));
         let client_listener = bind(http_at, "client", "--http-listen (KVNODE_HTTP_LISTEN)").await?;
-        let client_addr = local_addr(&client_listener)?;
+        let client_addr = advertised(local_addr(&client_listener)?, addr.ip());
 
         let node = NodeRef { id: draw_node_id()?, addr };
-        let info = ProcessInfo { node, client_addr };
-        banner(&settings, &info);
+        banner(&settings, node, client_addr);
 
         let (inputs, inputs_waiting) = mpsc::channel(INPUTS_WAITING_MAX);
         let (handle, calls) = NodeHandle::channel(CALLS_WAITING_MAX);
         let (events_in, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let peers = Peers::new(node, settings.peers.clone(), inputs);
         let clock = Clock::start();
-        let told = advertised(client_addr, addr.ip());
-        let core = DhtNode::new(settings.core.clone(), node, Some(told), random()?, clock.now());
+        let core = DhtNode::new(settings.core.clone(), node, Some(client_addr), random()?, clock.now());
         let event_loop = EventLoop::new(core, clock, Arc::clone(&peers), inputs_waiting, calls, events_in);
 
-        let (stage, stage_seen) = watch::channel(Stage::Joining);
+        let shutdown = CancellationToken::new();
         let (joined, joined_seen) = watch::channel(false);
         let dns_failures = Arc::new(Mutex::new(Vec::new()));
         let start = StartRequest {
             hosts: settings.join.clone(),
+            creates_at_once: settings.create || settings.join.is_empty(),
             replication_factor: settings.replication_factor,
         };
         let mut tasks = JoinSet::new();
@@ -173,8 +160,14 @@ impl Process {
             Err(RunError::Internal { cause: "the overlay port is not served any more".to_owned() })
         });
         // The client side: gRPC, HTTP and the dashboard begin here.
-        let serving = http::serve_clients(client_listener, handle.clone(), info, stage_seen);
-        tasks.spawn(async move {
+        let info = ServerInfo {
+            key_bytes_max: settings.core.key_bytes_max,
+            value_bytes_max: settings.core.value_bytes_max,
+            ..ServerInfo::new(addr, client_addr)
+        };
+        let serving = http::serve_clients(client_listener, handle.clone(), info, shutdown.clone());
+        let mut clients = JoinSet::new();
+        clients.spawn(async move {
             serving.await.map_err(|e| RunError::Internal { cause: format!("the client port: {e}") })
         });
         let resolving = start_and_resolve(start, handle.clone(), joined_seen, Arc::clone(&dns_failures));
@@ -183,11 +176,25 @@ impl Process {
             Ok(())
         });
         let denied = None;
-        Ok(Process { settings, info, handle, peers, events, stage, joined, dns_failures, denied, tasks })
+        Ok(Process {
+            settings,
+            node,
+            client_addr,
+            handle,
+            peers,
+            events,
+            shutdown,
+            joined,
+            dns_failures,
+            denied,
+            tasks,
+            clients,
+        })
     }
 
-    async fn supervise(mut self, mut signals: StopSignals) -> Result<ExitCode, RunError> {
-        let join_deadline = Instant::now() + self.settings.join_timeout;
+    async fn supervise(mut self, mut signals: StopSignals) -> Result<u8, RunError> {
+        let join_timeout = self.settings.join_timeout;
+        let join_deadline = Instant::now() + join_timeout.unwrap_or_default();
         loop {
             let is_joined = *self.joined.borrow();
             tokio::select! {
@@ -196,17 +203,19 @@ impl Process {
                     Some(event) => self.on_event(event)?,
                     None => return Err(RunError::Internal { cause: "the event loop ended".to_owned() }),
                 },
-                () = sleep_until(join_deadline), if !is_joined => return Err(self.join_timeout()),
-                Some(ended) = self.tasks.join_next() => match ended {
-                    Ok(Ok(())) => {}
-                    Ok(Err(e)) => return Err(e),
-                    Err(e) => return Err(RunError::Internal { cause: e.to_string() }),
+                () = sleep_until(join_deadline), if !is_joined && join_timeout.is_some() => {
+                    return Err(self.join_timeout(join_timeout.unwrap_or_default()));
                 },
+                Some(ended) = self.tasks.join_next() => ended.unwrap_or_else(task_failed)?,
+                Some(ended) = self.clients.join_next() => {
+                    ended.unwrap_or_else(task_failed)?;
+                    return Err(RunError::Internal { cause: "the client port is not served any more".to_owned() });
+                }
             }
         }
     }
 
-    fn join_timeout(&self) -> RunError {
+    fn join_timeout(&self, waited: Duration) -> RunError {
         let mut reasons: Vec<String> = self.dns_failures.lock().clone();
         let problems = self.peers.problems();
         reasons.extend(problems.iter().map(|p| format!("{p} ({})", p.fix())));
@@ -215,7 +224,7 @@ impl Process {
             reasons.push("nobody answered".to_owned());
         }
         let hosts = self.settings.join.iter().map(HostPort::to_string).collect();
-        RunError::JoinTimeout { waited: self.settings.join_timeout, hosts, reasons }
+        RunError::JoinTimeout { waited, hosts, reasons }
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), RunError> {
@@ -223,9 +232,8 @@ impl Process {
             Event::Joined { ring, is_creator } => {
                 self.peers.set_ring(ring);
                 self.joined.send_replace(true);
-                self.stage.send_replace(Stage::Serving);
                 let role = if is_creator { "creator" } else { "member" };
-                let client = advertised(self.info.client_addr, self.info.node.addr.ip());
+                let client = self.client_addr;
                 info!(ring = %ring, role, clients = %client, next = %format!("kvnode --endpoint {client} status"), "in a ring and serving");
             }
             Event::Dissolved { ring } => info!(ring = %ring, "gave up an empty ring to join another"),
@@ -252,6 +260,10 @@ impl Process {
 
     fn on_denied(&mut self, by: NodeRef, refusal: JoinRefusal) -> Result<(), RunError> {
         match refusal {
+            _ if *self.joined.borrow() => {
+                warn!(by = %by, ?refusal, "a ring does not let this node in, which is in one already");
+                Ok(())
+            }
             JoinRefusal::NotReady => {
                 let text = format!("{by} answered that it is not in a ring itself yet");
                 if self.denied.as_ref() != Some(&text) {
@@ -260,7 +272,7 @@ impl Process {
                 }
                 Ok(())
             }
-            JoinRefusal::IdTaken => Err(RunError::IdTaken { by, id: self.info.node.id }),
+            JoinRefusal::IdTaken => Err(RunError::IdTaken { by, id: self.node.id }),
             JoinRefusal::ReplicationFactor { ring } => Err(RunError::ReplicationFactor {
                 by,
                 ring,
@@ -270,16 +282,16 @@ impl Process {
     }
 
     /// Hands over and ends; a second signal ends at once.
-    async fn leave(mut self, signal: StopSignal, mut signals: StopSignals) -> ExitCode {
+    async fn leave(mut self, signal: StopSignal, mut signals: StopSignals) -> u8 {
         info!(?signal, "leaving: hands everything over; a second signal ends at once");
-        self.stage.send_replace(Stage::Leaving);
+        let began = Instant::now();
         let handle = self.handle.clone();
         let leaving = timeout(self.settings.leave_timeout, handle.request(Request::Leave));
         tokio::pin!(leaving);
         let left = loop {
             tokio::select! {
                 left = &mut leaving => break left,
-                second = signals.next() => return ExitCode::from(second.exit_code()),
+                second = signals.next() => return second.exit_code(),
                 Some(event) = self.events.recv() => {
                     if let Err(e) = self.on_event(event) {
                         warn!("{e}");
@@ -289,7 +301,9 @@ impl Process {
         };
         match left {
             Ok(Ok(Reply::Left { is_clean: true })) => info!("left the ring"),
-            Ok(Ok(reply)) => warn!(?reply, "left the ring without handing everything over; the replicas elsewhere go on"),
+            Ok(Ok(reply)) => {
+                warn!(?reply, "left the ring without handing everything over; the replicas elsewhere go on")
+            }
             Ok(Err(e)) => warn!("left without handing over: {e}"),
             Err(_) => {
                 let waited_s = self.settings.leave_timeout.as_secs();
@@ -299,19 +313,23 @@ impl Process {
         if !self.peers.flushed(FLUSH_TIMEOUT).await {
             warn!(messages = self.peers.waiting(), "messages to peers were not sent");
         }
-        self.stage.send_replace(Stage::Stopped);
-        // A moment for answers to clients that wait for them.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        ExitCode::SUCCESS
+        self.shutdown.cancel();
+        let drain = (began + STOP_TIMEOUT).saturating_duration_since(Instant::now()).max(DRAIN_MIN);
+        let drained = async { while self.clients.join_next().await.is_some() {} };
+        tokio::select! {
+            _ = timeout(drain, drained) => {}
+            second = signals.next() => return second.exit_code(),
+        }
+        0
     }
 }
 
-fn banner(settings: &Settings, info: &ProcessInfo) {
-    let own = info.node.addr;
-    let is_own = |h: &HostPort| {
-        h.port == own.port() && h.host.parse::<IpAddr>().is_ok_and(|ip| ip == own.ip())
-    };
+fn banner(settings: &Settings, node: NodeRef, client: SocketAddr) {
+    let own = node.addr;
+    let is_own =
+        |h: &HostPort| h.port == own.port() && h.host.parse::<IpAddr>().is_ok_and(|ip| ip == own.ip());
     let role = match settings.join.as_slice() {
+        _ if settings.create => "creates a ring".to_owned(),
         [] => "creates a ring".to_owned(),
         hosts if hosts.iter().any(is_own) => "creates a ring unless one calls it home".to_owned(),
         hosts => {
@@ -320,13 +338,16 @@ fn banner(settings: &Settings, info: &ProcessInfo) {
         }
     };
     let version = env!("CARGO_PKG_VERSION");
-    let client = advertised(info.client_addr, own.ip());
-    info!(version, node = %info.node.id, overlay = %own, clients = %format!("http://{client}"), role, "kvnode starts");
+    info!(version, node = %node.id, overlay = %own, clients = %format!("http://{client}"), role, "kvnode starts");
 }
 
 /// The address to reach a listener at: one that is bound to every address is reached at the overlay's.
 fn advertised(bound: SocketAddr, overlay: IpAddr) -> SocketAddr {
     if bound.ip().is_unspecified() { SocketAddr::new(overlay, bound.port()) } else { bound }
+}
+
+fn task_failed(e: tokio::task::JoinError) -> Result<(), RunError> {
+    Err(RunError::Internal { cause: e.to_string() })
 }
 
 fn local_addr(listener: &tokio::net::TcpListener) -> Result<SocketAddr, RunError> {

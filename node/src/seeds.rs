@@ -50,7 +50,8 @@ impl FromStr for HostPort {
             None => (text, OVERLAY_PORT),
             Some((host, port)) => (host, port.parse().map_err(|_| bad())?),
         };
-        let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        let is_name =
+            !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
         if is_name && port > 0 { Ok(HostPort { host: host.to_owned(), port }) } else { Err(bad()) }
     }
 }
@@ -85,8 +86,10 @@ pub async fn resolve(hosts: &[HostPort]) -> (Vec<SocketAddr>, Vec<String>) {
 /// What the start asks of the core once a host is known.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
-    /// The known hosts; none creates a ring at once.
+    /// The known hosts.
     pub hosts: Vec<HostPort>,
+    /// Creates a ring without waiting for one of them.
+    pub creates_at_once: bool,
     /// The replication factor it insists on.
     pub replication_factor: Option<u8>,
 }
@@ -104,7 +107,7 @@ pub async fn start_and_resolve(
         let (seeds, failed) = resolve(&start.hosts).await;
         note(&failures, failed);
         // Without any address the core would take itself for the first node.
-        if start.hosts.is_empty() || !seeds.is_empty() {
+        if start.creates_at_once || !seeds.is_empty() {
             if seeds != known {
                 info!(addresses = ?seeds, "join addresses");
                 known.clone_from(&seeds);
@@ -112,8 +115,8 @@ pub async fn start_and_resolve(
             let request = if is_started {
                 Request::Seeds(seeds)
             } else {
-                let creates_at_once = start.hosts.is_empty();
-                Request::Start { seeds, creates_at_once, replication_factor: start.replication_factor }
+                let StartRequest { creates_at_once, replication_factor, .. } = start;
+                Request::Start { seeds, creates_at_once, replication_factor }
             };
             if handle.request(request).await.is_err() {
                 return;
@@ -130,7 +133,10 @@ pub async fn start_and_resolve(
 fn note(failures: &Mutex<Vec<String>>, failed: Vec<String>) {
     let mut last = failures.lock();
     for f in failed.iter().filter(|f| !last.contains(f)) {
-        warn!(fix = "check the name given with --join (JOIN_IP) and the name server; it is tried again", "{f}");
+        warn!(
+            fix = "check the name given with --join (JOIN_IP) and the name server; it is tried again",
+            "{f}"
+        );
     }
     *last = failed;
 }

@@ -19,7 +19,8 @@ use tracing::{debug, warn};
 const READ_BYTES_MIN: usize = 64 << 10;
 
 /// What a browser or a client of the other port is told.
-const HTTP_ANSWER: &[u8] = b"HTTP/1.1 421 Misdirected Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+const HTTP_ANSWER: &[u8] =
+    b"HTTP/1.1 421 Misdirected Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
 This port is for kvnode's nodes among themselves. Clients use the client port, 8000 unless set otherwise.\n";
 
 /// Takes connections of peers for as long as it is polled.
@@ -81,7 +82,8 @@ async fn welcome(
         Err(GreetingError::Foreign(said)) => {
             if !said.is_empty() {
                 warn!(%from, "something that is not a kvnode connected to the overlay port and said {}", shown(&said));
-                let is_http = [&b"GET "[..], b"POST", b"HEAD", b"PUT ", b"PRI "].iter().any(|m| said.starts_with(m));
+                let is_http =
+                    [&b"GET "[..], b"POST", b"HEAD", b"PUT ", b"PRI "].iter().any(|m| said.starts_with(m));
                 if is_http {
                     stream.write_all(HTTP_ANSWER).await?;
                     stream.shutdown().await?;

@@ -82,7 +82,9 @@ impl PeerError {
     /// What to do about it.
     pub fn fix(&self) -> &'static str {
         match self {
-            PeerError::Connect { .. } => "check that a node runs there and that the address and port are right",
+            PeerError::Connect { .. } => {
+                "check that a node runs there and that the address and port are right"
+            }
             PeerError::Silent { .. } | PeerError::NotKvnode { .. } => {
                 "give the overlay address of a node (port 14195 unless set otherwise), not its client port"
             }

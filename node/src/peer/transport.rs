@@ -131,10 +131,10 @@ impl Transport {
         if to.id == NodeId::ANY && to.addr == self.peers.me.addr {
             return;
         }
-        let outgoing = self.links.entry(to.addr).or_insert_with(|| Outgoing {
-            link: link::start(to.addr, &self.peers),
-            staged: Vec::new(),
-        });
+        let outgoing = self
+            .links
+            .entry(to.addr)
+            .or_insert_with(|| Outgoing { link: link::start(to.addr, &self.peers), staged: Vec::new() });
         if outgoing.staged.is_empty() {
             self.staged.push(to.addr);
         }

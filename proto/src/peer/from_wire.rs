@@ -203,7 +203,9 @@ fn confirm_item(w: wire::ConfirmItem) -> Taken<ConfirmItem> {
 fn join_refusal(w: wire::JoinDenied) -> Taken<JoinRefusal> {
     match wire::JoinRefusal::try_from(w.refusal) {
         // A reason of a later version: ask again.
-        Ok(wire::JoinRefusal::NotReady | wire::JoinRefusal::Unspecified) | Err(_) => Ok(JoinRefusal::NotReady),
+        Ok(wire::JoinRefusal::NotReady | wire::JoinRefusal::Unspecified) | Err(_) => {
+            Ok(JoinRefusal::NotReady)
+        }
         Ok(wire::JoinRefusal::IdTaken) => Ok(JoinRefusal::IdTaken),
         Ok(wire::JoinRefusal::ReplicationFactor) => {
             Ok(JoinRefusal::ReplicationFactor { ring: t::replication_factor(w.replication_factor)? })

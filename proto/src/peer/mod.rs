@@ -14,6 +14,7 @@
 mod from_wire;
 mod handshake;
 mod parts;
+mod size;
 #[cfg(test)]
 mod strategies;
 mod take;
@@ -21,6 +22,7 @@ mod to_wire;
 
 pub use from_wire::from_wire;
 pub use handshake::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Welcome};
+pub use size::size_estimate;
 pub use to_wire::to_wire;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -96,11 +98,6 @@ pub fn take_frame(mut frame: Bytes) -> Result<(Vec<Message>, usize), WireError> 
     Ok((messages, unknown))
 }
 
-/// About how many bytes a message takes on the wire: an estimate for bounding queues, made without encoding.
-pub fn size_estimate(message: &Message) -> usize {
-    to_wire::size_estimate(message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +169,11 @@ mod tests {
     #[test]
     fn slots_and_extents_out_of_range_are_errors() {
         let query = |slot, extent| wire::Envelope {
-            kind: Some(wire::envelope::Kind::ConfigurationQuery(wire::ConfigurationQuery { rpc: 1, slot, extent })),
+            kind: Some(wire::envelope::Kind::ConfigurationQuery(wire::ConfigurationQuery {
+                rpc: 1,
+                slot,
+                extent,
+            })),
         };
         let empty = wire::Extent { lo_high: 1, lo_low: 0, hi_high: 0, hi_low: 5 };
         assert_eq!(from_wire(query(7, Some(wire::Extent::default()))), Err(WireError::OutOfRange("slot")));

@@ -102,20 +102,14 @@ fn op_log(log: &OpLog) -> wire::OpLog {
 }
 
 pub(super) fn record(r: &Record) -> wire::Record {
-    wire::Record {
-        version: r.version,
-        value: r.value.as_ref().map(value),
-        ops: r.ops.as_deref().map(op_log),
-    }
+    wire::Record { version: r.version, value: r.value.as_ref().map(value), ops: r.ops.as_deref().map(op_log) }
 }
 
 pub(super) fn denied(d: &Denied) -> wire::Denied {
     use wire::DeniedKind as Kind;
     let of = |kind: Kind| wire::Denied { kind: i32::from(kind), ..wire::Denied::default() };
     match d {
-        Denied::NotOwner { hint } => {
-            wire::Denied { hint: hint.as_ref().map(node_ref), ..of(Kind::NotOwner) }
-        }
+        Denied::NotOwner { hint } => wire::Denied { hint: hint.as_ref().map(node_ref), ..of(Kind::NotOwner) },
         Denied::NotReady => of(Kind::NotReady),
         Denied::StaleEpoch { extent: e, configuration: c } => wire::Denied {
             extent: Some(extent(e)),

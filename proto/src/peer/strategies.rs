@@ -135,18 +135,24 @@ fn state() -> impl Strategy<Value = AcceptorState> {
             (since(), since(), ballot(), maybe((ballot(), members(r))), vec(home, r)),
         )
     })
-    .prop_map(|((slot, (a, b), configuration), (donated, refused, change_promised, change_accepted, homes))| {
-        let extent = Extent::new(a.min(b), a.max(b));
-        AcceptorState { slot, extent, configuration, donated, refused, change_promised, change_accepted, homes }
-    })
+    .prop_map(
+        |((slot, (a, b), configuration), (donated, refused, change_promised, change_accepted, homes))| {
+            let extent = Extent::new(a.min(b), a.max(b));
+            AcceptorState {
+                slot,
+                extent,
+                configuration,
+                donated,
+                refused,
+                change_promised,
+                change_accepted,
+                homes,
+            }
+        },
+    )
 }
 fn member_state() -> impl Strategy<Value = MemberState> {
-    prop::sample::select(vec![
-        MemberState::Alive,
-        MemberState::Leaving,
-        MemberState::Left,
-        MemberState::Dead,
-    ])
+    prop::sample::select(vec![MemberState::Alive, MemberState::Leaving, MemberState::Left, MemberState::Dead])
 }
 fn info() -> impl Strategy<Value = MemberInfo> {
     let owned = vec((slot(), extent()), 0..4);
@@ -204,11 +210,7 @@ fn gossip() -> impl Strategy<Value = Gossip> {
 }
 
 fn condition() -> impl Strategy<Value = Condition> {
-    prop_oneof![
-        Just(Condition::Always),
-        Just(Condition::Absent),
-        any::<u64>().prop_map(Condition::Version)
-    ]
+    prop_oneof![Just(Condition::Always), Just(Condition::Absent), any::<u64>().prop_map(Condition::Version)]
 }
 fn operation() -> impl Strategy<Value = Operation> {
     let change = prop_oneof![
@@ -259,8 +261,11 @@ fn entry_messages() -> impl Strategy<Value = Message> {
     prop_oneof![
         (info(), maybe(factor()))
             .prop_map(|(info, replication_factor)| Message::Join { info, replication_factor }),
-        (ring_info(), any::<u128>(), infos())
-            .prop_map(|(info, end, members)| Message::JoinAccepted { info, end, members }),
+        (ring_info(), any::<u128>(), infos()).prop_map(|(info, end, members)| Message::JoinAccepted {
+            info,
+            end,
+            members
+        }),
         refusal.prop_map(Message::JoinDenied),
         (ring_info(), any::<u32>()).prop_map(|(info, members)| Message::Knock { info, members }),
         any::<u64>().prop_map(|r| Message::KnockDenied { ring: RingId(r) }),
@@ -276,10 +281,20 @@ fn vote_messages() -> impl Strategy<Value = Message> {
         .prop_map(|(home, slots, extent, ballot, era)| ConfirmItem { home, slots, extent, ballot, era });
     prop_oneof![
         (u(), slot(), slots(), extent(), ballot(), era()).prop_map(
-            |(rpc, home, slots, extent, ballot, era)| Message::Reign { rpc, home, slots, extent, ballot, era }
+            |(rpc, home, slots, extent, ballot, era)| Message::Reign {
+                rpc,
+                home,
+                slots,
+                extent,
+                ballot,
+                era
+            }
         ),
-        (u(), slot(), answer(granted))
-            .prop_map(|(rpc, slot, answer)| Message::ReignReply { rpc, slot, answer }),
+        (u(), slot(), answer(granted)).prop_map(|(rpc, slot, answer)| Message::ReignReply {
+            rpc,
+            slot,
+            answer
+        }),
         (u(), slot(), slots(), key(), ballot(), era(), maybe(stamp())).prop_map(
             |(rpc, home, slots, key, ballot, era, have)| Message::Sync {
                 rpc,
@@ -291,22 +306,40 @@ fn vote_messages() -> impl Strategy<Value = Message> {
                 have
             }
         ),
-        (u(), slot(), answer(sighting()))
-            .prop_map(|(rpc, slot, answer)| Message::SyncReply { rpc, slot, answer }),
+        (u(), slot(), answer(sighting())).prop_map(|(rpc, slot, answer)| Message::SyncReply {
+            rpc,
+            slot,
+            answer
+        }),
         (slot(), slots(), key(), stamp(), era(), record()).prop_map(
             |(home, slots, key, stamp, era, record)| Message::Accept { home, slots, key, stamp, era, record }
         ),
-        (stamp(), slot(), answer(Just(())))
-            .prop_map(|(stamp, slot, answer)| Message::AcceptReply { stamp, slot, answer }),
+        (stamp(), slot(), answer(Just(()))).prop_map(|(stamp, slot, answer)| Message::AcceptReply {
+            stamp,
+            slot,
+            answer
+        }),
         (u(), vec(item, 0..4)).prop_map(|(round, items)| Message::Confirm { round, items }),
         (u(), vec((any::<u32>(), slot(), answer(Just(()))), 0..4))
             .prop_map(|(round, answers)| Message::ConfirmReply { round, answers }),
-        (u(), slots(), key(), any::<bool>())
-            .prop_map(|(rpc, slots, key, wants_record)| Message::Read { rpc, slots, key, wants_record }),
-        (u(), slot(), answer(sighting()))
-            .prop_map(|(rpc, slot, answer)| Message::ReadReply { rpc, slot, answer }),
-        (slot(), slots(), key(), stamp(), era())
-            .prop_map(|(home, slots, key, stamp, era)| Message::Drop { home, slots, key, stamp, era }),
+        (u(), slots(), key(), any::<bool>()).prop_map(|(rpc, slots, key, wants_record)| Message::Read {
+            rpc,
+            slots,
+            key,
+            wants_record
+        }),
+        (u(), slot(), answer(sighting())).prop_map(|(rpc, slot, answer)| Message::ReadReply {
+            rpc,
+            slot,
+            answer
+        }),
+        (slot(), slots(), key(), stamp(), era()).prop_map(|(home, slots, key, stamp, era)| Message::Drop {
+            home,
+            slots,
+            key,
+            stamp,
+            era
+        }),
     ]
 }
 
@@ -333,10 +366,17 @@ fn change_messages() -> impl Strategy<Value = Message> {
     let u = any::<u64>;
     let pieces = vec((extent(), any_configuration(), any::<bool>()), 0..3);
     prop_oneof![
-        (u(), slot(), extent())
-            .prop_map(|(rpc, slot, extent)| Message::ConfigurationQuery { rpc, slot, extent }),
-        (u(), slot(), extent(), pieces)
-            .prop_map(|(rpc, slot, extent, pieces)| Message::ConfigurationReply { rpc, slot, extent, pieces }),
+        (u(), slot(), extent()).prop_map(|(rpc, slot, extent)| Message::ConfigurationQuery {
+            rpc,
+            slot,
+            extent
+        }),
+        (u(), slot(), extent(), pieces).prop_map(|(rpc, slot, extent, pieces)| Message::ConfigurationReply {
+            rpc,
+            slot,
+            extent,
+            pieces
+        }),
         (u(), slot(), extent(), era(), ballot(), maybe(u())).prop_map(
             |(rpc, slot, extent, era, ballot, suspect)| {
                 let suspect = suspect.map(NodeId);
@@ -350,14 +390,23 @@ fn change_messages() -> impl Strategy<Value = Message> {
                 Message::ChangeAccept { rpc, slot, extent, era, ballot, members }
             }
         ),
-        (u(), slot(), answer(Just(())))
-            .prop_map(|(rpc, slot, answer)| Message::ChangeAcceptReply { rpc, slot, answer }),
+        (u(), slot(), answer(Just(()))).prop_map(|(rpc, slot, answer)| Message::ChangeAcceptReply {
+            rpc,
+            slot,
+            answer
+        }),
         (extent(), any_configuration())
             .prop_map(|(extent, configuration)| Message::Install { extent, configuration }),
-        (slot(), extent(), u())
-            .prop_map(|(slot, extent, since)| Message::FrozenQuery { slot, extent, since }),
-        (slot(), extent(), u())
-            .prop_map(|(slot, extent, since)| Message::FrozenReply { slot, extent, since }),
+        (slot(), extent(), u()).prop_map(|(slot, extent, since)| Message::FrozenQuery {
+            slot,
+            extent,
+            since
+        }),
+        (slot(), extent(), u()).prop_map(|(slot, extent, since)| Message::FrozenReply {
+            slot,
+            extent,
+            since
+        }),
     ]
 }
 
@@ -375,13 +424,19 @@ fn bulk_messages() -> impl Strategy<Value = Message> {
                 after
             }
         ),
-        (u(), slot(), answer((page(), end)))
-            .prop_map(|(rpc, slot, answer)| Message::FillPage { rpc, slot, answer }),
+        (u(), slot(), answer((page(), end))).prop_map(|(rpc, slot, answer)| Message::FillPage {
+            rpc,
+            slot,
+            answer
+        }),
         (u(), state().prop_map(Box::new))
             .prop_map(|(attempt, state)| Message::HandoverOffer { attempt, state }),
         any::<(u64, u32)>().prop_map(|(attempt, page)| Message::HandoverContinue { attempt, page }),
-        (u(), any::<u32>(), page())
-            .prop_map(|(attempt, page, entries)| Message::HandoverPage { attempt, page, entries }),
+        (u(), any::<u32>(), page()).prop_map(|(attempt, page, entries)| Message::HandoverPage {
+            attempt,
+            page,
+            entries
+        }),
         (any::<(u64, u64, u64)>(), state().prop_map(Box::new), page(), vec((any::<u128>(), key()), 0..3))
             .prop_map(|((attempt, count, digest), state, entries, dropped)| {
                 Message::HandoverFinal { attempt, state, entries, dropped, count, digest }

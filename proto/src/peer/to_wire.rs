@@ -6,7 +6,7 @@ use dht::Message;
 use dht::message::{Answer, Attempt, ConfirmItem, Denied, JoinRefusal, Operation, Sighting};
 use ring::members::Gossip;
 use ring::{Extent, Slot};
-use store::{Ballot, Change, Condition, Record, Refusal, SessionId, Stamp};
+use store::{Ballot, Change, Condition, Refusal, SessionId, Stamp};
 use wire::envelope::Kind;
 
 /// The wire form of a message.
@@ -70,7 +70,9 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             tag: era.tag,
             record: Some(p::record(record)),
         }),
-        Message::AcceptReply { stamp, slot, answer } => Kind::AcceptReply(accept_reply(*stamp, *slot, answer)),
+        Message::AcceptReply { stamp, slot, answer } => {
+            Kind::AcceptReply(accept_reply(*stamp, *slot, answer))
+        }
         Message::Confirm { round, items } => {
             Kind::Confirm(wire::Confirm { round: *round, items: items.iter().map(confirm_item).collect() })
         }
@@ -164,7 +166,8 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             after: after.as_ref().map(p::offset_key),
         }),
         Message::FillPage { rpc, slot, answer } => {
-            let (entries, end) = answer.as_ref().ok().map_or((&[][..], None), |(e, end)| (&e[..], end.as_ref()));
+            let (entries, end) =
+                answer.as_ref().ok().map_or((&[][..], None), |(e, end)| (&e[..], end.as_ref()));
             Kind::FillPage(wire::FillPage {
                 rpc: *rpc,
                 slot: u32::from(*slot),
@@ -205,7 +208,11 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             })
         }
         Message::HandoverReceived { attempt, count, digest } => {
-            Kind::HandoverReceived(wire::HandoverReceived { attempt: *attempt, count: *count, digest: *digest })
+            Kind::HandoverReceived(wire::HandoverReceived {
+                attempt: *attempt,
+                count: *count,
+                digest: *digest,
+            })
         }
         Message::HandoverActivate { attempt } => {
             Kind::HandoverActivate(wire::HandoverActivate { attempt: *attempt })
@@ -441,87 +448,5 @@ fn refusal(r: &Refusal) -> wire::Refusal {
             limit_bytes: bytes(*limit_bytes),
             ..of(Kind::TooLarge)
         },
-    }
-}
-
-/// See [`super::size_estimate`].
-pub(super) fn size_estimate(message: &Message) -> usize {
-    const SMALL: usize = 128;
-    const MEMBER: usize = 160;
-    const STATE: usize = 700;
-    let record = |r: &Record| {
-        r.value.as_ref().map_or(0, |v| v.as_bytes().len())
-            + r.ops.as_ref().map_or(0, |o| o.entries.len() * 32 + o.extra.len())
-    };
-    let page = |entries: &[dht::message::PageEntry]| -> usize {
-        entries.iter().map(|e| SMALL + e.key.as_bytes().len() + record(&e.record)).sum()
-    };
-    SMALL
-        + match message {
-            Message::Accept { key, record: r, .. } => key.as_bytes().len() + record(r),
-            Message::Operation(a) => a.key.as_bytes().len() + operation_size(&a.operation),
-            Message::OperationReply { answer, .. } => answer_size(answer),
-            Message::ReadReply { answer, .. } | Message::SyncReply { answer, .. } => {
-                answer.as_ref().ok().and_then(|s| s.record.as_ref()).map_or(0, record)
-            }
-            Message::Read { key, .. } | Message::Sync { key, .. } | Message::Drop { key, .. } => {
-                key.as_bytes().len()
-            }
-            Message::FillPage { answer, .. } => answer.as_ref().map_or(0, |(e, _)| page(e) + STATE),
-            Message::HandoverPage { entries, .. } => page(entries),
-            Message::HandoverFinal { entries, dropped, .. } => {
-                STATE + page(entries) + dropped.iter().map(|(_, k)| 32 + k.as_bytes().len()).sum::<usize>()
-            }
-            Message::HandoverOffer { .. } => STATE,
-            Message::JoinAccepted { members, .. } => members.len() * MEMBER,
-            Message::Gossip(Gossip::Ping { updates, .. } | Gossip::Ack { updates, .. }) => updates.len() * MEMBER,
-            Message::Gossip(Gossip::PingRequest { updates, .. }) => updates.len() * MEMBER,
-            Message::Gossip(Gossip::Table { members, .. }) => members.len() * MEMBER,
-            Message::Gossip(Gossip::Digest { entries, .. }) => entries.len() * 20,
-            Message::Confirm { items, .. } => items.len() * 80,
-            Message::ConfirmReply { answers, .. } => answers.len() * 16,
-            Message::ConfigurationReply { pieces, .. } => pieces.len() * SMALL,
-            Message::Gossip(Gossip::IndirectAck { .. })
-            | Message::Join { .. }
-            | Message::JoinDenied(_)
-            | Message::Knock { .. }
-            | Message::KnockDenied { .. }
-            | Message::Reign { .. }
-            | Message::ReignReply { .. }
-            | Message::AcceptReply { .. }
-            | Message::ConfigurationQuery { .. }
-            | Message::ChangePrepare { .. }
-            | Message::ChangePrepareReply { .. }
-            | Message::ChangeAccept { .. }
-            | Message::ChangeAcceptReply { .. }
-            | Message::Install { .. }
-            | Message::FillPull { .. }
-            | Message::FrozenQuery { .. }
-            | Message::FrozenReply { .. }
-            | Message::HandoverContinue { .. }
-            | Message::HandoverReceived { .. }
-            | Message::HandoverActivate { .. }
-            | Message::HandoverActivated { .. }
-            | Message::HandoverAbort { .. } => 0,
-        }
-}
-
-fn operation_size(operation: &Operation) -> usize {
-    match operation {
-        Operation::Get | Operation::Change(Change::Delete { .. }) => 0,
-        Operation::Change(Change::Put { value: a, .. } | Change::AddOnNumber { by: a }) => a.as_bytes().len(),
-        Operation::Change(
-            Change::TestAndSet { old: a, new: b } | Change::AddDelOnList { add: a, remove: b },
-        ) => a.as_bytes().len() + b.as_bytes().len(),
-    }
-}
-
-fn answer_size(answer: &Answer) -> usize {
-    match answer {
-        Answer::Done { result: value, .. }
-        | Answer::Nothing { value, .. }
-        | Answer::Refused { value, .. }
-        | Answer::Value { value, .. } => value.as_ref().map_or(0, |v| v.as_bytes().len()),
-        Answer::NotHome { .. } | Answer::Behind { .. } | Answer::Busy | Answer::Full | Answer::Unknown => 0,
     }
 }

@@ -1,0 +1,65 @@
+//! The server command: from checked settings to the running process.
+
+use crate::config::{Host, Listen as ListenSetting, Settings};
+use crate::error::{CANNOT_BIND, INTERNAL, JOIN_TIMEOUT, RING_CONFLICT, Report, SETTING_INVALID};
+use crate::logging::{self, LogFormat};
+use crate::run::{self, Listen};
+use crate::run_error::RunError;
+use crate::seeds::HostPort;
+
+/// Runs the server until it is told to stop. Does not return after a clean end: the process exits at once,
+/// without waiting for tasks that are left.
+pub fn serve(settings: Settings) -> Result<(), Report> {
+    logging::init(LogFormat::Auto, &settings.log).map_err(|e| {
+        Report::new(SETTING_INVALID, "the log cannot be set up", e.to_string(), "set --log to a level, as info")
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
+        Report::new(INTERNAL, "the runtime does not start", e.to_string(), "raise the limit on threads")
+    })?;
+    let ended = runtime.block_on(run::run(process_settings(settings)));
+    runtime.shutdown_background();
+    match ended {
+        Ok(0) => Ok(()),
+        // A second signal: the code says which, and nothing is left to be done.
+        Ok(code) => std::process::exit(i32::from(code)),
+        Err(e) => Err(report(&e)),
+    }
+}
+
+fn process_settings(s: Settings) -> run::Settings {
+    let core = dht::Config {
+        replication_factor: s.replication_factor,
+        key_bytes_max: s.key_bytes_max,
+        value_bytes_max: s.value_bytes_max,
+        memory_bytes_max: usize::try_from(s.max_memory_bytes).unwrap_or(usize::MAX),
+        operation_deadline: s.operation_deadline,
+        ping_interval: s.ping_interval,
+        suspect_after: s.suspect_after,
+        dead_after: s.dead_after,
+        ..dht::Config::default()
+    };
+    run::Settings {
+        listen: match s.listen {
+            ListenSetting::Addr(a) => Listen::At(a),
+            ListenSetting::Auto { port } => Listen::Auto { port },
+        },
+        join: s.join.into_iter().map(|Host { host, port }| HostPort { host, port }).collect(),
+        http_listen: s.http_listen,
+        create: s.create,
+        replication_factor: s.replication_factor_is_given.then_some(s.replication_factor),
+        core,
+        join_timeout: s.join_timeout,
+        ..run::Settings::default()
+    }
+}
+
+fn report(e: &RunError) -> Report {
+    let code = match e {
+        RunError::PortTaken { .. } | RunError::NotOurs { .. } | RunError::Bind { .. } => CANNOT_BIND,
+        RunError::NotAdvertisable { .. } | RunError::AutoWithoutJoin => SETTING_INVALID,
+        RunError::JoinTimeout { .. } => JOIN_TIMEOUT,
+        RunError::ReplicationFactor { .. } | RunError::IdTaken { .. } => RING_CONFLICT,
+        RunError::Internal { .. } => INTERNAL,
+    };
+    Report::new(code, "the node does not run", e.to_string(), e.fix())
+}
