@@ -33,6 +33,9 @@ pub(crate) async fn overlay_address(
                     }
                 }
                 if let Some(waited) = join_timeout.filter(|t| began.elapsed() >= *t) {
+                    if seeds.is_empty() {
+                        return Err(RunError::Unresolved { waited, reasons });
+                    }
                     let hosts = join.iter().map(HostPort::to_string).collect();
                     return Err(RunError::JoinTimeout { waited, hosts, reasons });
                 }

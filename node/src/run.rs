@@ -30,7 +30,7 @@ use tracing::{info, warn};
 /// The client port where nothing else is said.
 pub const CLIENT_PORT: u16 = 8000;
 /// Batches of a peer that wait for the event loop.
-const INPUTS_WAITING_MAX: usize = 1024;
+const INPUTS_WAITING_MAX: usize = 256;
 /// Calls of clients that wait for the event loop.
 const CALLS_WAITING_MAX: usize = 4096;
 /// Events that wait to be logged.
@@ -217,6 +217,9 @@ impl Process {
 
     fn join_timeout(&self, waited: Duration) -> RunError {
         let mut reasons: Vec<String> = self.dns_failures.lock().clone();
+        if !reasons.is_empty() && reasons.len() >= self.settings.join.len() {
+            return RunError::Unresolved { waited, reasons };
+        }
         let problems = self.peers.problems();
         reasons.extend(problems.iter().map(|p| format!("{p} ({})", p.fix())));
         reasons.extend(self.denied.clone());

@@ -58,6 +58,14 @@ pub enum RunError {
         /// What went wrong with each.
         reasons: Vec<String>,
     },
+    /// None of the known hosts has an address.
+    #[error("could not join a ring within {} s: {}", waited.as_secs(), reasons.join("; "))]
+    Unresolved {
+        /// How long it tried.
+        waited: Duration,
+        /// What went wrong with each.
+        reasons: Vec<String>,
+    },
     /// The ring has another replication factor than the one insisted on.
     #[error("the ring of {by} has replication factor {ring}, this node was told {ours}")]
     ReplicationFactor {
@@ -85,18 +93,15 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The stable code.
+    /// The stable code, as in the catalogue of all errors.
     pub fn code(&self) -> &'static str {
         match self {
-            RunError::PortTaken { .. } => "PORT_TAKEN",
-            RunError::NotOurs { .. } => "ADDRESS_NOT_LOCAL",
-            RunError::Bind { .. } => "BIND_FAILED",
-            RunError::NotAdvertisable { .. } => "ADDRESS_NOT_ADVERTISABLE",
-            RunError::AutoWithoutJoin => "AUTO_WITHOUT_JOIN",
-            RunError::JoinTimeout { .. } => "JOIN_TIMEOUT",
-            RunError::ReplicationFactor { .. } => "REPLICATION_FACTOR_CONFLICT",
-            RunError::IdTaken { .. } => "NODE_ID_CONFLICT",
-            RunError::Internal { .. } => "INTERNAL",
+            RunError::PortTaken { .. } | RunError::NotOurs { .. } | RunError::Bind { .. } => "KV-BIND-001",
+            RunError::NotAdvertisable { .. } | RunError::AutoWithoutJoin => "KV-CFG-004",
+            RunError::JoinTimeout { .. } => "KV-JOIN-001",
+            RunError::Unresolved { .. } => "KV-JOIN-002",
+            RunError::ReplicationFactor { .. } | RunError::IdTaken { .. } => "KV-JOIN-003",
+            RunError::Internal { .. } => "KV-INT-001",
         }
     }
 
@@ -119,6 +124,9 @@ impl RunError {
             RunError::JoinTimeout { .. } => {
                 "start a node at one of these addresses, correct --join (JOIN_IP), or wait longer with --join-timeout".to_owned()
             }
+            RunError::Unresolved { .. } => {
+                "correct the names in --join (JOIN_IP) or give addresses, and check the name server".to_owned()
+            }
             RunError::ReplicationFactor { ring, .. } => {
                 format!("start with --replication-factor {ring} or without it; a ring's factor is set by its creator")
             }
@@ -132,7 +140,7 @@ impl RunError {
         match self {
             RunError::PortTaken { .. } | RunError::NotOurs { .. } | RunError::Bind { .. } => 10,
             RunError::NotAdvertisable { .. } | RunError::AutoWithoutJoin => 2,
-            RunError::JoinTimeout { .. } => 11,
+            RunError::JoinTimeout { .. } | RunError::Unresolved { .. } => 11,
             RunError::ReplicationFactor { .. } | RunError::IdTaken { .. } => 12,
             RunError::Internal { .. } => 1,
         }

@@ -20,27 +20,27 @@ async fn a_port_that_is_taken_is_named() {
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = other.local_addr().unwrap();
     let e = refused(at(&addr.to_string())).await;
-    assert_eq!((e.code(), e.exit_code()), ("PORT_TAKEN", 10));
+    assert_eq!((e.code(), e.exit_code()), ("KV-BIND-001", 10));
     assert!(e.to_string().contains(&addr.to_string()) && e.fix().contains("--listen"), "{e}");
 
     let e = refused(Settings { http_listen: Some(addr), ..at("127.0.0.1:0") }).await;
-    assert_eq!((e.code(), e.exit_code()), ("PORT_TAKEN", 10));
+    assert_eq!((e.code(), e.exit_code()), ("KV-BIND-001", 10));
     assert!(e.to_string().contains("client port") && e.fix().contains("--http-listen"), "{e}");
 }
 
 #[tokio::test]
 async fn an_address_of_another_machine_is_named() {
     let e = refused(at("192.0.2.1:14195")).await;
-    assert_eq!((e.code(), e.exit_code()), ("ADDRESS_NOT_LOCAL", 10));
+    assert_eq!((e.code(), e.exit_code()), ("KV-BIND-001", 10));
     assert!(e.to_string().contains("192.0.2.1") && e.fix().contains("auto"), "{e}");
 }
 
 #[tokio::test]
 async fn an_address_that_cannot_be_told_to_others_is_refused() {
     let e = refused(at("0.0.0.0:14195")).await;
-    assert_eq!((e.code(), e.exit_code()), ("ADDRESS_NOT_ADVERTISABLE", 2));
+    assert_eq!((e.code(), e.exit_code()), ("KV-CFG-004", 2));
     let e = refused(Settings { listen: Listen::Auto { port: 0 }, ..at("127.0.0.1:0") }).await;
-    assert_eq!((e.code(), e.exit_code()), ("AUTO_WITHOUT_JOIN", 2));
+    assert_eq!((e.code(), e.exit_code()), ("KV-CFG-004", 2));
 }
 
 #[tokio::test]
@@ -52,6 +52,6 @@ async fn a_join_that_nobody_answers_ends_in_time_and_says_with_whom() {
         ..at("127.0.0.1:0")
     };
     let e = refused(settings).await;
-    assert_eq!((e.code(), e.exit_code()), ("JOIN_TIMEOUT", 11));
+    assert_eq!((e.code(), e.exit_code()), ("KV-JOIN-001", 11));
     assert!(e.to_string().contains("127.0.0.1:9") && e.fix().contains("--join"), "{e}");
 }
