@@ -5,9 +5,8 @@
 mod common;
 
 use common::{DEAD_KEY, FakeNode, LOST_KEY, fake_node};
-use std::process::Stdio;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 struct Ran {
     code: i32,
@@ -22,11 +21,13 @@ async fn kvnode(node: Option<&FakeNode>, env: &[(&str, &str)], args: &[&str], st
         command.env("KVNODE_ENDPOINT", node.addr.to_string());
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    let _ = input.write_all(stdin).await;
-    drop(input);
-    let o = child.wait_with_output().await.unwrap();
+    let stdin = stdin.to_vec();
+    let run = move || {
+        let mut child = command.spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(&stdin);
+        child.wait_with_output().unwrap()
+    };
+    let o = tokio::task::spawn_blocking(run).await.unwrap();
     Ran {
         code: o.status.code().unwrap(),
         out: String::from_utf8_lossy(&o.stdout).into_owned(),

@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn help_is_at_most_80_columns_wide_and_has_examples() {
         let mut all = vec![Cli::command()];
-        while let Some(mut c) = all.pop() {
+        while let Some(c) = all.pop() {
             all.extend(c.get_subcommands().filter(|s| s.get_name() != "help").cloned());
             let has_examples = !c.has_subcommands() || c.get_name() == "kvnode";
             let help = c.term_width(80).render_long_help().to_string();

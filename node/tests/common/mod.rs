@@ -19,19 +19,19 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Changes of this key have an unknown outcome.
-pub const LOST_KEY: &str = "lost";
+pub(crate) const LOST_KEY: &str = "lost";
 /// Operations on this key find no quorum.
-pub const DEAD_KEY: &str = "dead";
+pub(crate) const DEAD_KEY: &str = "dead";
 /// Operations on this key are never answered.
-pub const SILENT_KEY: &str = "silent";
+pub(crate) const SILENT_KEY: &str = "silent";
 /// Operations on this key find no quorum the first two times.
-pub const SHAKY_KEY: &str = "shaky";
+pub(crate) const SHAKY_KEY: &str = "shaky";
 
-pub struct FakeNode {
-    pub addr: SocketAddr,
-    pub phase: Arc<Mutex<Phase>>,
-    pub changes: Arc<AtomicU64>,
-    pub stop: CancellationToken,
+pub(crate) struct FakeNode {
+    pub(crate) addr: SocketAddr,
+    pub(crate) phase: Arc<Mutex<Phase>>,
+    pub(crate) changes: Arc<AtomicU64>,
+    pub(crate) stop: CancellationToken,
 }
 
 struct Map {
@@ -45,7 +45,7 @@ struct Map {
 }
 
 /// Starts one on a free port of loopback.
-pub async fn fake_node() -> FakeNode {
+pub(crate) async fn fake_node() -> FakeNode {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (handle, mut calls) = NodeHandle::channel(64);
