@@ -17,7 +17,13 @@ pub struct DhtNode {
 impl DhtNode {
     /// A node that is in no ring yet. `seed` is all the randomness it will ever use; `client_addr` is what it
     /// tells others of where it answers clients.
-    pub fn new(config: Config, me: NodeRef, client_addr: Option<SocketAddr>, seed: u64, now: Time) -> DhtNode {
+    pub fn new(
+        config: Config,
+        me: NodeRef,
+        client_addr: Option<SocketAddr>,
+        seed: u64,
+        now: Time,
+    ) -> DhtNode {
         let _ = (config, me, client_addr, seed, now);
         DhtNode { effects: VecDeque::new() }
     }
