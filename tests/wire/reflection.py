@@ -13,13 +13,15 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 SERVICE = "kvnode.v1.Kv"
 VALUES = [
-    {"string": "grüße"},
-    {"bytes": "AAEC/w=="},
-    {"integer": "-123456789012345678901234567890"},
-    {"double": 2.5},
-    {"bool": True},
-    {"null": None},
-    {"list": {"items": [{"string": "a"}, {"bool": False}]}},
+    {"string_value": "grüße"},
+    {"bytes_value": "AAEC/w=="},
+    {"integer_value": "-42"},
+    {"big_integer_value": "AP//////////////////"},
+    {"double_value": 2.5},
+    {"bool_value": True},
+    {"null_value": "NULL_VALUE"},
+    {"list_value": {"values": [{"string_value": "a"}, {"bool_value": False}]}},
+    {"object_value": {"fields": {"name": {"integer_value": "7"}}}},
 ]
 
 
