@@ -1,6 +1,13 @@
-//! What the benchmarks have in common: the keys and records that they measure with.
+//! What the benchmarks have in common: keys and records, the plain gRPC server, the load, and the count of
+//! processor time.
 //!
 //! Keys have 16 bytes and values 128, as in the measurements of other systems that ours are compared with.
+
+#![allow(clippy::disallowed_methods, reason = "a benchmark lives in real time")]
+
+pub mod closed_loop;
+pub mod echo;
+pub mod usage;
 
 use store::{Key, Record, Value};
 

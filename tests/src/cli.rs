@@ -64,28 +64,3 @@ pub fn json(args: &[&str]) -> Res<Value> {
     serde_json::from_str(&out.stdout)
         .map_err(|e| format!("kvnode {} -o json: {e}: {}", args.join(" "), out.stdout))
 }
-
-/// `kvnode status`.
-pub fn status(endpoint: &str) -> Res<Value> {
-    json(&["--endpoint", endpoint, "status"])
-}
-
-/// How many live members the node sees.
-pub fn members_alive(endpoint: &str) -> Res<usize> {
-    let status = status(endpoint)?;
-    status
-        .get("members_alive")
-        .and_then(Value::as_u64)
-        .and_then(|n| usize::try_from(n).ok())
-        .ok_or_else(|| format!("status tells no members_alive: {status}"))
-}
-
-/// Whether the node sees every position with a live, complete owner.
-pub fn is_fully_replicated(endpoint: &str) -> Res<bool> {
-    let status = status(endpoint)?;
-    status
-        .get("fully_replicated")
-        .or_else(|| status.get("is_fully_replicated"))
-        .and_then(Value::as_bool)
-        .ok_or_else(|| format!("status tells no fully_replicated: {status}"))
-}

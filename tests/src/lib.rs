@@ -13,6 +13,7 @@
 pub mod binary;
 pub mod cli;
 pub mod docker;
+pub mod grpc;
 pub mod http;
 pub mod load;
 pub mod poll;

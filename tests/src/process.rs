@@ -3,7 +3,7 @@
 use crate::binary::{kvnode, scratch};
 use crate::http;
 use crate::poll::until;
-use crate::{Res, cli};
+use crate::{Res, grpc};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -116,12 +116,7 @@ impl Node {
 
     /// Waits until it counts `n` live members.
     pub fn wait_members(&self, n: usize, limit: Duration) -> Res<()> {
-        until(&format!("{} sees {n} members", self.ip), limit, || {
-            match cli::members_alive(&self.endpoint())? {
-                seen if seen == n => Ok(()),
-                seen => Err(format!("it sees {seen}")),
-            }
-        })
+        until(&format!("{} sees {n} members", self.ip), limit, || grpc::sees_members(&self.endpoint(), n))
     }
 
     /// Sends it a signal by name.

@@ -1,7 +1,8 @@
 //! Containers of the image on 10.2.1.0/24, started as the article on Scalaris over Weave does.
 
 use harness::docker::{Container, Image, Network};
-use harness::load::{Load, by_command_line};
+use harness::grpc::{self, by_grpc};
+use harness::load::Load;
 use harness::poll::{ensure, until};
 use harness::{Res, cli};
 use std::net::Ipv4Addr;
@@ -50,10 +51,7 @@ impl Ring {
     fn wait_members(&self, n: usize) -> Res<()> {
         for endpoint in self.endpoints() {
             until(&format!("{endpoint} sees {n} members"), SETTLES_WITHIN, || {
-                match cli::members_alive(&endpoint)? {
-                    seen if seen == n => Ok(()),
-                    seen => Err(format!("it sees {seen}")),
-                }
+                grpc::sees_members(&endpoint, n)
             })?;
         }
         Ok(())
@@ -62,7 +60,7 @@ impl Ring {
     fn wait_full_strength(&self) -> Res<()> {
         for endpoint in self.endpoints() {
             until(&format!("{endpoint} sees full strength"), SETTLES_WITHIN, || {
-                ensure(cli::is_fully_replicated(&endpoint)?, || "a replica is missing".to_owned())
+                grpc::sees_full_strength(&endpoint)
             })?;
         }
         Ok(())
@@ -108,7 +106,7 @@ pub(crate) fn three() -> Res<()> {
 /// `docker kill` of each in turn under load; the others go on, and a fourth restores full strength.
 pub(crate) fn kill_one() -> Res<()> {
     for victim in 0..3usize {
-        let connect = by_command_line();
+        let connect = by_grpc();
         let mut ring = Ring::start()?;
         ring.wait_members(3)?;
         let gone = ring.nodes.remove(victim);
@@ -134,7 +132,7 @@ pub(crate) fn kill_one() -> Res<()> {
 
 /// `docker stop`: exit 0 in time, and no call at the others fails.
 pub(crate) fn stop_one() -> Res<()> {
-    let connect = by_command_line();
+    let connect = by_grpc();
     let mut ring = Ring::start()?;
     ring.wait_members(3)?;
     let gone = ring.nodes.remove(1);

@@ -1,6 +1,7 @@
 //! A ring of processes on 127.0.0.2 and up.
 
-use harness::load::{Load, by_command_line};
+use harness::grpc::{self, by_grpc};
+use harness::load::Load;
 use harness::poll::{ensure, until};
 use harness::process::{Node, READY_WITHIN, loopback, start_ring};
 use harness::{Res, cli};
@@ -61,7 +62,7 @@ pub(crate) fn three() -> Res<()> {
 
 /// 1 to 9 nodes and back to 1 under load: nothing lost.
 pub(crate) fn grow_and_shrink() -> Res<()> {
-    let connect = by_command_line();
+    let connect = by_grpc();
     let mut nodes = start_ring(1)?;
     let load = Load::start("grow", &connect, &endpoints(&nodes), WRITERS, KEYS);
     for last in 3..11u8 {
@@ -95,7 +96,7 @@ pub(crate) fn grow_and_shrink() -> Res<()> {
 /// Each of the three in turn is killed under load; the others go on, and a fourth restores full strength.
 pub(crate) fn kill_one() -> Res<()> {
     for victim in 0..3usize {
-        let connect = by_command_line();
+        let connect = by_grpc();
         let mut nodes = start_ring(3)?;
         let survivors: Vec<String> =
             endpoints(nodes.iter().enumerate().filter(|(i, _)| *i != victim).map(|(_, n)| n));
@@ -110,9 +111,7 @@ pub(crate) fn kill_one() -> Res<()> {
         nodes.push(fourth);
         for node in &nodes {
             node.wait_members(3, READY_WITHIN)?;
-            until("full strength", READY_WITHIN, || {
-                ensure(cli::is_fully_replicated(&node.endpoint())?, || "a replica is missing".to_owned())
-            })?;
+            until("full strength", READY_WITHIN, || grpc::sees_full_strength(&node.endpoint()))?;
         }
         let mut report = load.finish()?;
         let gap = report.longest_gap(killed_at, through);
@@ -125,7 +124,7 @@ pub(crate) fn kill_one() -> Res<()> {
 
 /// SIGTERM: exit 0 in time, and no call at the others fails.
 pub(crate) fn leave_one() -> Res<()> {
-    let connect = by_command_line();
+    let connect = by_grpc();
     let mut nodes = start_ring(4)?;
     let others = endpoints(&nodes[1..]);
     let load = Load::start("leave", &connect, &others, WRITERS, KEYS);
