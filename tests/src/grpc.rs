@@ -2,13 +2,15 @@
 
 use crate::Res;
 use crate::load::{Client, Connect, Fate};
+use proto::codec::Codec;
 use proto::v1::cluster_client::ClusterClient;
 use proto::v1::kv_client::KvClient;
 use proto::v1::value::Kind;
-use proto::v1::{GetRequest, PutRequest, StatusRequest, StatusResponse, Value};
+use proto::v1::{GetRequest, PutRequest, PutResponse, StatusRequest, StatusResponse, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
@@ -96,6 +98,22 @@ impl Grpc {
         let request = PutRequest { key: key.to_owned(), value: Some(value), condition: None };
         self.runtime.block_on(client.put(call(request))).map(|r| r.into_inner().version)
     }
+}
+
+/// Calls Put with a message that is none: where the condition should be stand bytes without meaning.
+pub fn put_nonsense(endpoint: &str) -> Res<Status> {
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let mut client = tonic::client::Grpc::new(channel(endpoint)?);
+        client.ready().await.map_err(|e| format!("{endpoint}: {e}"))?;
+        let nonsense = StatusResponse { ring: "\u{7}\u{7}".to_owned(), ..StatusResponse::default() };
+        let path = PathAndQuery::from_static("/kvnode.v1.Kv/Put");
+        let codec = Codec::<StatusResponse, PutResponse>::default();
+        match client.unary(call(nonsense), path, codec).await {
+            Ok(_) => Err("a message without meaning was accepted".to_owned()),
+            Err(status) => Ok(status),
+        }
+    })
 }
 
 impl Client for Grpc {

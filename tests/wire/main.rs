@@ -47,6 +47,8 @@ const CASES: &[Case] = &[
     case("wrong_use::a_host_that_is_something_else", wrong_use::host_of_another_kind, Need::Nothing),
     case("wrong_use::another_replication_factor", wrong_use::other_replication_factor, Need::Nothing),
     case("wrong_use::a_key_that_is_too_long", wrong_use::key_too_long, Need::Nothing),
+    case("wrong_use::a_value_that_is_too_long", wrong_use::value_too_long, Need::Nothing),
+    case("wrong_use::two_rings_with_data", wrong_use::two_rings_with_data, Need::Nothing),
     case("wrong_use::a_flag_or_variable_that_does_not_exist", wrong_use::unknown_setting, Need::Nothing),
     case("wrong_use::a_key_that_is_not_there", wrong_use::missing_key, Need::Nothing),
     case("wrong_use::bytes_that_are_no_request", malformed::garbage, Need::Nothing),

@@ -1,11 +1,13 @@
 //! Bytes that are no request, sent to both ports of a node that must go on serving.
 
+use harness::grpc;
 use harness::poll::ensure;
 use harness::process::{OVERLAY_PORT, start_ring};
 use harness::{Res, cli};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+use tonic::Code;
 
 /// An HTTP/2 preface, empty settings, and a frame header that promises more than a frame may hold.
 fn broken_http2() -> Vec<u8> {
@@ -59,6 +61,10 @@ pub(crate) fn garbage() -> Res<()> {
                 send(target, bytes)?;
             }
         }
+    }
+    for node in &nodes {
+        let status = grpc::put_nonsense(&node.endpoint())?;
+        ensure(status.code() == Code::InvalidArgument, || format!("nonsense was answered {status}"))?;
     }
     for node in &mut nodes {
         let ended = node.ended();

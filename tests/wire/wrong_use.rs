@@ -1,11 +1,14 @@
 //! Wrong use: a clear error, the right exit code, and nothing changed.
 
+use harness::grpc::{self, Grpc};
+use harness::load::Client;
 use harness::poll::{ensure, until};
 use harness::process::{CLIENT_PORT, Node, OVERLAY_PORT, loopback, start_ring};
 use harness::{Res, cli, http};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
+use tonic::Code;
 
 /// A node that cannot begin says so within this.
 const SAYS_SO_WITHIN: Duration = Duration::from_secs(20);
@@ -91,6 +94,46 @@ pub(crate) fn key_too_long() -> Res<()> {
     let out = cli::run(&["--endpoint", &nodes[0].endpoint(), "put", &key, "v"])?;
     ensure(!matches!(out.code, Some(0 | 1) | None), || format!("put ended with {:?}", out.code))?;
     mentions(&out.stderr, &["65536", "65537"])
+}
+
+pub(crate) fn value_too_long() -> Res<()> {
+    let nodes = start_ring(1)?;
+    let mut client = Grpc::new(&nodes[0].endpoint())?;
+    client.put_value("key", grpc::text("kept")).map_err(|s| s.to_string())?;
+    let long = "v".repeat((16 << 20) + 1);
+    match client.put_value("key", grpc::text(&long)) {
+        Ok(version) => return Err(format!("it was written as version {version}")),
+        Err(status) => {
+            let code = status.code();
+            ensure(matches!(code, Code::ResourceExhausted | Code::InvalidArgument), || status.to_string())?;
+            mentions(status.message(), &["16777216"])?;
+        }
+    }
+    let read = client.get("key")?;
+    ensure(read.as_deref() == Some("kept"), || format!("the key holds {read:?}"))
+}
+
+/// Two rings that both have data meet: both say so, and neither gives up what it has.
+pub(crate) fn two_rings_with_data() -> Res<()> {
+    let other = Node::start(loopback(4), loopback(4))?;
+    let args = ["--listen", "127.0.0.2", "--join", "127.0.0.2,127.0.0.4", "--create"];
+    let one = Node::start_with(loopback(2), &args, &[])?;
+    for (node, value) in [(&other, "other"), (&one, "one")] {
+        until("a write", SAYS_SO_WITHIN, || cli::put(&node.endpoint(), "whose", value))?;
+    }
+    // A ring that lost a member knocks at its join addresses.
+    let mut third = Node::start(loopback(3), loopback(2))?;
+    third.wait_ready()?;
+    third.kill()?;
+    for (node, value) in [(&other, "other"), (&one, "one")] {
+        until("it tells of the other ring", SAYS_SO_WITHIN, || {
+            let status = grpc::status(&node.endpoint())?;
+            ensure(!status.foreign_ring.is_empty(), || format!("{}: {status:?}", node.ip()))
+        })?;
+        let read = until("a read", SAYS_SO_WITHIN, || cli::get(&node.endpoint(), "whose"))?;
+        ensure(read == value, || format!("{} gives {read:?}", node.ip()))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn unknown_setting() -> Res<()> {

@@ -13,7 +13,7 @@ use benches::closed_loop::{Outcome, Shape, Work, connect, fill, run};
 use benches::usage::{Clock, resident_bytes};
 use benches::{KEY_BYTES, VALUE_BYTES};
 use harness::poll::until;
-use harness::process::start_ring;
+use harness::process::{Node, start_ring};
 use harness::{Res, binary, grpc};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -24,7 +24,7 @@ const ECHO_AT: &str = "127.0.0.250:50051";
 const WARM_UP: Duration = Duration::from_secs(1);
 const REPLICAS: u32 = 3;
 
-/// What the issue of this project allows: writes and reads, as multiples of the plain server.
+/// The most that writes and reads may cost, as multiples of the plain server.
 const BUDGET: [(Work, f64); 2] = [(Work::Write, 4.0), (Work::Read, 2.5)];
 
 struct Settings {
@@ -134,17 +134,27 @@ fn print_row(row: &Row) {
     );
 }
 
-async fn compare(settings: Settings) -> Res<()> {
-    let clock = Clock::new()?;
-    let echo = Echo::start()?;
-    let nodes = start_ring(3)?;
-    let endpoints: Vec<String> = nodes.iter().map(|n| n.endpoint()).collect();
-    for endpoint in &endpoints {
-        let at = endpoint.clone();
-        let check = move || until("full strength", Duration::from_secs(20), || grpc::sees_full_strength(&at));
-        tokio::task::spawn_blocking(check).await.map_err(|e| e.to_string())??;
+/// The servers under load: one plain, three of a ring.
+struct Servers {
+    echo: Echo,
+    nodes: Vec<Node>,
+}
+
+impl Servers {
+    fn start() -> Res<Servers> {
+        let (echo, nodes) = (Echo::start()?, start_ring(3)?);
+        for node in &nodes {
+            until("full strength", Duration::from_secs(20), || grpc::sees_full_strength(&node.endpoint()))?;
+        }
+        Ok(Servers { echo, nodes })
     }
-    let (ring_pids, echo_pids): (Vec<u32>, _) = (nodes.iter().map(|n| n.pid()).collect(), [echo.0.id()]);
+}
+
+async fn compare(settings: &Settings, servers: &Servers) -> Res<()> {
+    let clock = Clock::new()?;
+    let endpoints: Vec<String> = servers.nodes.iter().map(Node::endpoint).collect();
+    let ring_pids: Vec<u32> = servers.nodes.iter().map(Node::pid).collect();
+    let echo_pids = [servers.echo.0.id()];
     let connections = settings.shape.connections;
     let to_echo = connect(&[ECHO_AT.to_owned()], connections).await?;
     let to_ring = connect(&endpoints, connections).await?;
@@ -165,7 +175,7 @@ async fn compare(settings: Settings) -> Res<()> {
             (Work::Write, &to_ring, &ring_pids[..]),
             (Work::Read, &to_ring, &ring_pids[..]),
         ] {
-            let row = measure(work, &settings, channels, pids, clock).await?;
+            let row = measure(work, settings, channels, pids, clock).await?;
             print_row(&row);
             rows.push(row);
         }
@@ -187,12 +197,15 @@ async fn compare(settings: Settings) -> Res<()> {
     Ok(())
 }
 
+fn start_and_compare() -> Res<()> {
+    let settings = settings()?;
+    let servers = Servers::start()?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| format!("cannot make a runtime: {e}"))?;
+    runtime.block_on(compare(&settings, &servers))
+}
+
 fn main() -> std::process::ExitCode {
-    let outcome = settings().and_then(|s| {
-        let runtime = tokio::runtime::Runtime::new().map_err(|e| format!("cannot make a runtime: {e}"))?;
-        runtime.block_on(compare(s))
-    });
-    match outcome {
+    match start_and_compare() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("compare: {reason}");
