@@ -219,7 +219,11 @@ impl Acceptor {
         }
         state.promised = stamp.ballot;
         state.high = state.high.max(stamp.n);
-        self.registers.insert(offset, key.clone(), Entry { stamp, record: record.clone(), settled: true, mark });
+        self.registers.insert(
+            offset,
+            key.clone(),
+            Entry { stamp, record: record.clone(), settled: true, mark },
+        );
         Ok(())
     }
 

@@ -98,10 +98,12 @@ impl Change {
     pub fn apply(&self, record: &Record, value_max_bytes: usize) -> Outcome {
         let out = self.next(record);
         match &out {
-            Outcome::Write(Some(v)) if v.as_bytes().len() > value_max_bytes => Outcome::Refused(Refusal::TooLarge {
-                size_bytes: v.as_bytes().len(),
-                limit_bytes: value_max_bytes,
-            }),
+            Outcome::Write(Some(v)) if v.as_bytes().len() > value_max_bytes => {
+                Outcome::Refused(Refusal::TooLarge {
+                    size_bytes: v.as_bytes().len(),
+                    limit_bytes: value_max_bytes,
+                })
+            }
             Outcome::Write(_) | Outcome::Nothing | Outcome::Refused(_) => out,
         }
     }
@@ -222,7 +224,10 @@ mod tests {
         assert_eq!(add(&with(None), 0), Outcome::Write(Some(Value::int(0))));
         assert_eq!(add(&with(Some(Value::int(4))), 3), Outcome::Write(Some(Value::int(7))));
         assert_eq!(add(&with(Some(Value::int(4))), 0), Outcome::Nothing);
-        assert!(matches!(add(&with(Some(Value::string("x"))), 1), Outcome::Refused(Refusal::WrongType { .. })));
+        assert!(matches!(
+            add(&with(Some(Value::string("x"))), 1),
+            Outcome::Refused(Refusal::WrongType { .. })
+        ));
     }
 
     #[test]
@@ -250,6 +255,9 @@ mod tests {
     #[test]
     fn results_above_the_limit_are_refused() {
         let c = Change::Put { value: Value::string("too long"), condition: Condition::Always };
-        assert!(matches!(c.apply(&with(None), 5), Outcome::Refused(Refusal::TooLarge { size_bytes: 9, limit_bytes: 5 })));
+        assert!(matches!(
+            c.apply(&with(None), 5),
+            Outcome::Refused(Refusal::TooLarge { size_bytes: 9, limit_bytes: 5 })
+        ));
     }
 }

@@ -166,7 +166,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(n: u64) -> Entry {
-        let record = Record { version: n, value: Some(Value::int(i64::try_from(n).expect("small"))), ops: None };
+        let record =
+            Record { version: n, value: Some(Value::int(i64::try_from(n).expect("small"))), ops: None };
         Entry { stamp: Stamp { ballot: Ballot::ZERO, n }, record, settled: true, mark: 0 }
     }
     fn key(i: u16) -> Key {

@@ -237,12 +237,20 @@ fn take(bytes: &[u8], depth: usize) -> Result<Data, ValueError> {
         TRUE if rest.is_empty() => Ok(Data::Bool(true)),
         INT => {
             let i = BigInt::from_signed_bytes_be(rest);
-            if rest.is_empty() || i.to_signed_bytes_be() != rest { Err(ValueError::Malformed) } else { Ok(Data::Int(i)) }
+            if rest.is_empty() || i.to_signed_bytes_be() != rest {
+                Err(ValueError::Malformed)
+            } else {
+                Ok(Data::Int(i))
+            }
         }
         DOUBLE => {
             let raw: [u8; 8] = rest.try_into().map_err(|_| ValueError::Malformed)?;
             let d = f64::from_bits(u64::from_be_bytes(raw));
-            if d.is_nan() && d.to_bits() != f64::NAN.to_bits() { Err(ValueError::Malformed) } else { Ok(Data::Double(d)) }
+            if d.is_nan() && d.to_bits() != f64::NAN.to_bits() {
+                Err(ValueError::Malformed)
+            } else {
+                Ok(Data::Double(d))
+            }
         }
         STRING => Ok(Data::String(text(rest)?)),
         BYTES => Ok(Data::Bytes(rest.to_vec())),

@@ -1,0 +1,140 @@
+//! A ring of processes on 127.0.0.2 and up.
+
+use harness::grpc::{self, by_grpc};
+use harness::load::Load;
+use harness::poll::{ensure, until};
+use harness::process::{Node, READY_WITHIN, loopback, start_ring};
+use harness::{Res, cli};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Writers of a test; with the two cores of a small machine in mind.
+const WRITERS: usize = 4;
+/// Keys of a writer.
+const KEYS: u64 = 50;
+/// Writes must go on this soon after a crash.
+const GAP_MAX: Duration = Duration::from_secs(2);
+
+fn endpoints<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<String> {
+    nodes.into_iter().map(Node::endpoint).collect()
+}
+
+/// How long the load runs undisturbed before and after what a test does.
+fn steady() {
+    sleep(Duration::from_secs(2));
+}
+
+/// README's first command: no setting at all.
+pub(crate) fn lone() -> Res<()> {
+    let mut node = Node::start_with(loopback(1), &[], &[])?;
+    node.wait_ready()?;
+    // The default endpoint of the command line is the default address of a node.
+    let out = cli::run(&["put", "greeting", "hello"])?;
+    ensure(out.code == Some(0), || format!("put ended with {:?}: {}", out.code, out.stderr))?;
+    let out = cli::run(&["get", "greeting"])?;
+    ensure(out.stdout == "hello", || format!("get gave {out:?}"))?;
+    let health = cli::run(&["healthcheck"])?;
+    ensure(health.code == Some(0), || format!("healthcheck gave {health:?}"))?;
+    node.leave().map(|_| ())
+}
+
+/// One write, read at each of the others; then the time until three fresh processes took their first write.
+pub(crate) fn three() -> Res<()> {
+    let started = Instant::now();
+    let nodes: Vec<Node> = (2..5).map(|last| Node::start(loopback(last), loopback(2))).collect::<Res<_>>()?;
+    until("the first write", READY_WITHIN, || cli::put(&nodes[1].endpoint(), "first", "write"))?;
+    println!("three processes: first write after {:?}", started.elapsed());
+    for node in &nodes {
+        node.wait_members(3, READY_WITHIN)?;
+        let read = until("a read", READY_WITHIN, || cli::get(&node.endpoint(), "first"))?;
+        ensure(read == "write", || format!("{} gives {read:?}", node.ip()))?;
+    }
+    for (i, writer) in nodes.iter().enumerate() {
+        let (key, value) = (format!("from-{i}"), format!("value-{i}"));
+        cli::put(&writer.endpoint(), &key, &value)?;
+        for reader in &nodes {
+            let read = cli::get(&reader.endpoint(), &key)?;
+            ensure(read == value, || format!("{} written at {}: {read:?}", key, writer.ip()))?;
+        }
+    }
+    Ok(())
+}
+
+/// 1 to 9 nodes and back to 1 under load: nothing lost.
+pub(crate) fn grow_and_shrink() -> Res<()> {
+    let connect = by_grpc();
+    let mut nodes = start_ring(1)?;
+    let load = Load::start("grow", &connect, &endpoints(&nodes), WRITERS, KEYS);
+    for last in 3..11u8 {
+        let mut node = Node::start(loopback(last), loopback(2))?;
+        node.wait_ready()?;
+        nodes.push(node);
+        for seen_by in &nodes {
+            seen_by.wait_members(nodes.len(), READY_WITHIN)?;
+        }
+        load.use_endpoints(&endpoints(&nodes));
+    }
+    println!("grown to {} nodes", nodes.len());
+    steady();
+    // The oldest leaves first, so that the last one never saw the beginning.
+    while nodes.len() > 1 {
+        load.use_endpoints(&endpoints(&nodes[1..]));
+        let oldest = nodes.remove(0);
+        let (ip, took) = (oldest.ip(), oldest.leave()?);
+        println!("{ip} left in {took:?}");
+        for seen_by in &nodes {
+            seen_by.wait_members(nodes.len(), READY_WITHIN)?;
+        }
+    }
+    steady();
+    let mut report = load.finish()?;
+    println!("{} writes, {} reads, {} failures", report.writes(), report.reads, report.failures.len());
+    ensure(report.writes() > 100, || format!("hardly anything was written: {:?}", report.failures.first()))?;
+    report.verify(&connect, &endpoints(&nodes))
+}
+
+/// Each of the three in turn is killed under load; the others go on, and a fourth restores full strength.
+pub(crate) fn kill_one() -> Res<()> {
+    for victim in 0..3usize {
+        let connect = by_grpc();
+        let mut nodes = start_ring(3)?;
+        let survivors: Vec<String> =
+            endpoints(nodes.iter().enumerate().filter(|(i, _)| *i != victim).map(|(_, n)| n));
+        let load = Load::start("kill", &connect, &survivors, WRITERS, KEYS);
+        steady();
+        let killed_at = Instant::now();
+        nodes.remove(victim).kill()?;
+        steady();
+        let through = Instant::now();
+        let mut fourth = Node::start(loopback(9), nodes[0].ip())?;
+        fourth.wait_ready()?;
+        nodes.push(fourth);
+        for node in &nodes {
+            node.wait_members(3, READY_WITHIN)?;
+            until("full strength", READY_WITHIN, || grpc::sees_full_strength(&node.endpoint()))?;
+        }
+        let mut report = load.finish()?;
+        let gap = report.longest_gap(killed_at, through);
+        println!("node {victim} killed: {} writes, longest gap {gap:?}", report.writes());
+        ensure(gap <= GAP_MAX, || format!("no write for {gap:?} after the crash of node {victim}"))?;
+        report.verify(&connect, &endpoints(&nodes))?;
+    }
+    Ok(())
+}
+
+/// SIGTERM: exit 0 in time, and no call at the others fails.
+pub(crate) fn leave_one() -> Res<()> {
+    let connect = by_grpc();
+    let mut nodes = start_ring(4)?;
+    let others = endpoints(&nodes[1..]);
+    let load = Load::start("leave", &connect, &others, WRITERS, KEYS);
+    steady();
+    let took = nodes.remove(0).leave()?;
+    steady();
+    let mut report = load.finish()?;
+    println!("left in {took:?}; {} writes at the others", report.writes());
+    ensure(report.failures.is_empty(), || {
+        format!("{} calls failed, the first: {:?}", report.failures.len(), report.failures.first())
+    })?;
+    report.verify(&connect, &others)
+}
