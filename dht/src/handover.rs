@@ -471,20 +471,23 @@ impl DhtNode {
 
     /// A later member of the slot is complete: a chunk whose giver is gone need not be kept for it.
     pub(crate) fn discard_received(&mut self, slot: Slot, extent: Extent, since: u64) {
-        let gone: Vec<NodeId> = self
-            .handovers
-            .receiving
-            .iter()
-            .filter(|(id, (_, r))| {
-                let came = r.state.configuration.members.get(usize::from(slot)).map_or(0, |m| m.since);
-                r.received.is_some()
-                    && r.state.slot == slot
-                    && came < since
-                    && extent.covers(&r.state.extent)
-                    && self.is_gone(**id)
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let mut gone: Vec<NodeId> = Vec::new();
+        let givers: Vec<NodeId> = self.handovers.receiving.keys().copied().filter(|id| self.is_gone(*id)).collect();
+        for id in givers {
+            let Some((_, r)) = self.handovers.receiving.get_mut(&id) else { continue };
+            let came = r.state.configuration.members.get(usize::from(slot)).map_or(0, |m| m.since);
+            let is_it = r.received.is_some() && r.state.slot == slot && came < since;
+            if !is_it || !extent.contains(r.state.extent.lo) {
+                continue;
+            }
+            match extent.hi.checked_add(1).filter(|lo| *lo <= r.state.extent.hi) {
+                Some(lo) => {
+                    r.state.extent.lo = lo;
+                    r.registers = r.registers.split_off(lo);
+                }
+                None => gone.push(id),
+            }
+        }
         for id in gone {
             self.handovers.receiving.remove(&id);
         }
