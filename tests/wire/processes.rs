@@ -1,10 +1,11 @@
-//! A ring of processes on 127.0.0.2 and up.
+//! A ring of processes on loopback addresses.
 
 use harness::grpc::{self, by_grpc};
 use harness::load::Load;
 use harness::poll::{ensure, until};
-use harness::process::{Node, READY_WITHIN, loopback, start_ring};
+use harness::process::{Node, READY_WITHIN, ensure_free, loopback, start_ring};
 use harness::{Res, cli};
+use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,9 @@ fn steady() {
 
 /// README's first command: no setting at all.
 pub(crate) fn lone() -> Res<()> {
-    let mut node = Node::start_with(loopback(1), &[], &[])?;
+    let home = Ipv4Addr::LOCALHOST;
+    ensure_free(home)?;
+    let mut node = Node::start_with(home, &[], &[])?;
     node.wait_ready()?;
     // The default endpoint of the command line is the default address of a node.
     let out = cli::run(&["put", "greeting", "hello"])?;

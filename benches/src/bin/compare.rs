@@ -13,14 +13,14 @@ use benches::closed_loop::{Outcome, Shape, Work, connect, fill, run};
 use benches::usage::{Clock, resident_bytes};
 use benches::{KEY_BYTES, VALUE_BYTES};
 use harness::poll::until;
-use harness::process::{Node, start_ring};
+use harness::process::{Node, loopback, start_ring};
 use harness::{Res, binary, grpc};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tonic::transport::Channel;
 
-const ECHO_AT: &str = "127.0.0.250:50051";
+const ECHO_PORT: u16 = 50051;
 const WARM_UP: Duration = Duration::from_secs(1);
 const REPLICAS: u32 = 3;
 
@@ -54,7 +54,10 @@ fn settings() -> Res<Settings> {
 }
 
 /// The echo server; ends with this value.
-struct Echo(Child);
+struct Echo {
+    child: Child,
+    at: SocketAddr,
+}
 
 impl Echo {
     fn start() -> Res<Echo> {
@@ -69,14 +72,15 @@ impl Echo {
             return Err(format!("building the echo server failed: {built}"));
         }
         let program = binary::target_dir().join("release").join("echo");
+        let at = SocketAddr::from((loopback(250), ECHO_PORT));
         let child = Command::new(program)
-            .arg(ECHO_AT)
+            .arg(at.to_string())
             .stdin(Stdio::null())
             .spawn()
             .map_err(|e| format!("cannot start the echo server: {e}"))?;
-        let echo = Echo(child);
+        let echo = Echo { child, at };
         until("the echo server listens", Duration::from_secs(10), || {
-            TcpStream::connect(ECHO_AT).map(|_| ()).map_err(|e| e.to_string())
+            TcpStream::connect(at).map(|_| ()).map_err(|e| e.to_string())
         })?;
         Ok(echo)
     }
@@ -85,8 +89,8 @@ impl Echo {
 impl Drop for Echo {
     fn drop(&mut self) {
         // Nothing is left to do about a process that ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -154,9 +158,9 @@ async fn compare(settings: &Settings, servers: &Servers) -> Res<()> {
     let clock = Clock::new()?;
     let endpoints: Vec<String> = servers.nodes.iter().map(Node::endpoint).collect();
     let ring_pids: Vec<u32> = servers.nodes.iter().map(Node::pid).collect();
-    let echo_pids = [servers.echo.0.id()];
+    let echo_pids = [servers.echo.child.id()];
     let connections = settings.shape.connections;
-    let to_echo = connect(&[ECHO_AT.to_owned()], connections).await?;
+    let to_echo = connect(&[servers.echo.at.to_string()], connections).await?;
     let to_ring = connect(&endpoints, connections).await?;
 
     let empty = resident_bytes(&ring_pids)?;
