@@ -99,12 +99,12 @@ pub struct Code {
 
 macro_rules! catalogue {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $grpc:ident, $http:literal, $exit:ident, $outcome:ident;)*) => {
-        $($(#[$doc])* pub const $name: Code = Code {
+        $($(#[$doc])* pub const $name: &Code = &Code {
             code: $code, reason: stringify!($name), grpc: Grpc::$grpc, http: $http, exit: Exit::$exit,
             outcome: Outcome::$outcome,
         };)*
         /// Every code there is.
-        pub const CATALOGUE: &[Code] = &[$($name),*];
+        pub const CATALOGUE: &[&Code] = &[$($name),*];
     };
 }
 
@@ -180,7 +180,7 @@ catalogue! {
 }
 
 /// The entry with this stable code.
-pub fn lookup(code: &str) -> Option<Code> {
+pub fn lookup(code: &str) -> Option<&'static Code> {
     CATALOGUE.iter().find(|c| c.code == code).copied()
 }
 
@@ -188,7 +188,7 @@ pub fn lookup(code: &str) -> Option<Code> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Its entry in the catalogue.
-    pub code: Code,
+    pub code: &'static Code,
     /// One sentence: what failed.
     pub message: String,
     /// Why, with the actual values.
@@ -202,7 +202,7 @@ pub struct Report {
 impl Report {
     /// A report without further facts.
     pub fn new(
-        code: Code,
+        code: &'static Code,
         message: impl Into<String>,
         cause: impl Into<String>,
         fix: impl Into<String>,
@@ -241,7 +241,7 @@ pub fn duration_text(d: Duration) -> String {
 /// A number of bytes for people: "64KiB", "16MiB", "1000B".
 pub fn size_text(bytes: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes > 0 && bytes % (1 << shift) == 0 {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
         }
     }

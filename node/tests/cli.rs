@@ -91,7 +91,8 @@ async fn every_error_is_json_when_asked_for() {
         (vec!["-o", "json", "--lisen", "10.0.0.1"], "KV-CFG-001", 2),
     ] {
         let r = on(&node, &args).await;
-        let json: serde_json::Value = serde_json::from_str(&r.err).unwrap_or_else(|e| panic!("{e}: {}", r.err));
+        let json: serde_json::Value =
+            serde_json::from_str(&r.err).unwrap_or_else(|e| panic!("{e}: {}", r.err));
         let error = &json["error"];
         assert_eq!(error["code"], code, "{}", r.err);
         assert_eq!((r.code, r.out.as_str()), (exit, ""), "{}", r.err);

@@ -24,7 +24,7 @@ pub(super) fn report(e: Error) -> Report {
     }
 }
 
-fn from_detail(d: Detail, otherwise: Code) -> Report {
+fn from_detail(d: Detail, otherwise: &'static Code) -> Report {
     let code = error::lookup(&d.code).unwrap_or(otherwise);
     let mut report = Report::new(code, d.message, d.cause, d.fix).with("endpoint", &d.endpoint);
     for (name, value) in d.metadata {

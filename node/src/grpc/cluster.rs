@@ -8,8 +8,8 @@ use dht::{Reply, Request as Ask};
 use proto::v1::cluster_server::Cluster;
 use proto::v1::member::State;
 use proto::v1::{self, LeaveRequest, LocateRequest, MembersRequest, RingRequest, StatusRequest};
-use ring::NodeRef;
 use ring::members::MemberState;
+use ring::{NodeRef, Position};
 use store::Key;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -86,17 +86,16 @@ fn piece(p: &PieceView) -> v1::Piece {
 
 impl Api {
     async fn ask(&self, ask: Ask) -> Result<Reply, Problem> {
-        match self.handle.request(ask).await.map_err(closed)? {
-            Reply::Failed(f) => Err(failure(&f, "")),
-            reply => Ok(reply),
+        let reply = self.handle.request(ask).await.map_err(closed)?;
+        if let Reply::Failed(f) = &reply {
+            return Err(failure(f, ""));
         }
+        Ok(reply)
     }
 
     async fn node_status(&self) -> Result<NodeStatus, Problem> {
-        match self.ask(Ask::Status).await? {
-            Reply::Status(s) => Ok(*s),
-            other => Err(unexpected(&other)),
-        }
+        let reply = self.ask(Ask::Status).await?;
+        if let Reply::Status(s) = reply { Ok(*s) } else { Err(unexpected(&reply)) }
     }
 }
 
@@ -127,54 +126,46 @@ impl Cluster for Api {
 
     async fn members(&self, _: Request<MembersRequest>) -> Result<Response<v1::MembersResponse>, Status> {
         let me = self.node_status().await?.node;
-        match self.ask(Ask::Members).await? {
-            Reply::Members(m) => {
-                let mut members: Vec<_> = m.iter().map(|m| member(m, me)).collect();
-                members.sort_by(|a, b| a.node.as_ref().map(|n| &n.id).cmp(&b.node.as_ref().map(|n| &n.id)));
-                Ok(Response::new(v1::MembersResponse { members }))
-            }
-            other => Err(unexpected(&other).into()),
-        }
+        let reply = self.ask(Ask::Members).await?;
+        let Reply::Members(mut views) = reply else { return Err(unexpected(&reply).into()) };
+        views.sort_by_key(|v| v.info.node.id);
+        let members = views.iter().map(|v| member(v, me)).collect();
+        Ok(Response::new(v1::MembersResponse { members }))
     }
 
     async fn ring(&self, _: Request<RingRequest>) -> Result<Response<v1::RingResponse>, Status> {
         let replication_factor = u32::from(self.node_status().await?.replication_factor);
-        match self.ask(Ask::Ring).await? {
-            Reply::Ring(mut pieces) => {
-                pieces.sort_by_key(|p| (p.slot, p.extent));
-                let pieces = pieces.iter().map(piece).collect();
-                Ok(Response::new(v1::RingResponse { replication_factor, pieces }))
-            }
-            other => Err(unexpected(&other).into()),
-        }
+        let reply = self.ask(Ask::Ring).await?;
+        let Reply::Ring(mut pieces) = reply else { return Err(unexpected(&reply).into()) };
+        pieces.sort_by_key(|p| (p.slot, p.extent));
+        let pieces = pieces.iter().map(piece).collect();
+        Ok(Response::new(v1::RingResponse { replication_factor, pieces }))
     }
 
     async fn locate(&self, r: Request<LocateRequest>) -> Result<Response<v1::LocateResponse>, Status> {
         let key = Key::new(r.into_inner().key.as_bytes());
-        match self.ask(Ask::Locate { key }).await? {
-            Reply::Located(l) => {
-                let replica = |(slot, (position, owner)): (u32, &(u128, Option<NodeRef>))| v1::Replica {
-                    slot,
-                    position: format!("{position:032x}"),
-                    owner: owner.map(node),
-                };
-                let replicas = (0..).zip(&l.replicas).map(replica).collect();
-                Ok(Response::new(v1::LocateResponse { home_slot: u32::from(l.home), replicas }))
-            }
-            other => Err(unexpected(&other).into()),
-        }
+        let reply = self.ask(Ask::Locate { key }).await?;
+        let Reply::Located(l) = reply else { return Err(unexpected(&reply).into()) };
+        let replica = |(slot, (position, owner)): (u32, &(Position, Option<NodeRef>))| v1::Replica {
+            slot,
+            position: format!("{position:032x}"),
+            owner: owner.map(node),
+        };
+        let replicas = (0..).zip(&l.replicas).map(replica).collect();
+        Ok(Response::new(v1::LocateResponse { home_slot: u32::from(l.home), replicas }))
     }
 
     async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
-        match self.ask(Ask::Leave).await? {
-            Reply::Left { is_clean } => Ok(Response::new(v1::LeaveResponse { clean: is_clean })),
-            other => Err(Problem::from(Report::new(
-                error::INTERNAL,
-                "the node did not leave",
-                format!("the core replied {other:?}").chars().take(200).collect::<String>(),
-                "stop the process with SIGTERM; it then leaves too",
-            ))
-            .into()),
+        let reply = self.ask(Ask::Leave).await?;
+        if let Reply::Left { is_clean } = reply {
+            return Ok(Response::new(v1::LeaveResponse { clean: is_clean }));
         }
+        let report = Report::new(
+            error::INTERNAL,
+            "the node did not leave",
+            format!("the core replied {reply:?}").chars().take(200).collect::<String>(),
+            "stop the process with SIGTERM; it then leaves too",
+        );
+        Err(Problem::from(report).into())
     }
 }

@@ -108,7 +108,9 @@ pub fn unexpected(reply: &Reply) -> Problem {
 
 /// The core gives no answer about the key.
 pub fn failure(f: &Failure, key: &str) -> Problem {
-    let r = |code: Code, message: String, cause: String, fix: String| Report::new(code, message, cause, fix);
+    let r = |code: &'static Code, message: String, cause: String, fix: String| {
+        Report::new(code, message, cause, fix)
+    };
     let report = match f {
         Failure::NotReady { phase } => r(
             error::NODE_NOT_READY,

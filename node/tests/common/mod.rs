@@ -1,6 +1,6 @@
 //! A node without a ring: the client port in front of a map that answers as the core would.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use dht::api::{Location, MemberView, Phase, PieceView, Status};
 use dht::{Failure, Reply, Request};
@@ -187,6 +187,9 @@ impl Map {
     fn locate(&self, key: &Key) -> Location {
         let space = Map::space();
         let (home, offset) = space.locate(key.as_bytes());
-        Location { home, replicas: space.slots().map(|s| (space.position(s, offset), Some(self.me))).collect() }
+        Location {
+            home,
+            replicas: space.slots().map(|s| (space.position(s, offset), Some(self.me))).collect(),
+        }
     }
 }
