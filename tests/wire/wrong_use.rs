@@ -93,9 +93,9 @@ pub(crate) fn other_replication_factor() -> Res<()> {
 pub(crate) fn key_too_long() -> Res<()> {
     let nodes = start_ring(1)?;
     let key = "k".repeat((64 << 10) + 1);
-    let out = cli::run(&["--endpoint", &nodes[0].endpoint(), "put", &key, "v"])?;
+    let out = cli::run(&["put", "--endpoint", &nodes[0].endpoint(), &key, "v"])?;
     ensure(!matches!(out.code, Some(0 | 1) | None), || format!("put ended with {:?}", out.code))?;
-    mentions(&out.stderr, &["65536", "65537"])
+    mentions(&out.stderr, &["65537", "64KiB"])
 }
 
 pub(crate) fn value_too_long() -> Res<()> {
@@ -108,7 +108,7 @@ pub(crate) fn value_too_long() -> Res<()> {
         Err(status) => {
             let code = status.code();
             ensure(matches!(code, Code::ResourceExhausted | Code::InvalidArgument), || status.to_string())?;
-            mentions(status.message(), &["16777216"])?;
+            mentions(status.message(), &["16777218", "16MiB"])?;
         }
     }
     let read = client.get("key")?;
@@ -117,13 +117,14 @@ pub(crate) fn value_too_long() -> Res<()> {
 
 /// Two rings that both have data meet: both say so, and neither gives up what it has.
 pub(crate) fn two_rings_with_data() -> Res<()> {
+    let put =
+        |node: &Node, value| until("a write", SAYS_SO_WITHIN, || cli::put(&node.endpoint(), "whose", value));
     let other = Node::start(loopback(4), loopback(4))?;
+    put(&other, "other")?;
     let (ip, join) = (loopback(2).to_string(), format!("{},{}", loopback(2), loopback(4)));
     let args = ["--listen", &ip, "--join", &join, "--create"];
     let one = Node::start_with(loopback(2), &args, &[])?;
-    for (node, value) in [(&other, "other"), (&one, "one")] {
-        until("a write", SAYS_SO_WITHIN, || cli::put(&node.endpoint(), "whose", value))?;
-    }
+    put(&one, "one")?;
     // A ring that lost a member knocks at its join addresses.
     let mut third = Node::start(loopback(3), loopback(2))?;
     third.wait_ready()?;
@@ -151,7 +152,7 @@ pub(crate) fn unknown_setting() -> Res<()> {
 pub(crate) fn missing_key() -> Res<()> {
     let nodes = start_ring(1)?;
     for format in ["plain", "json"] {
-        let out = cli::run(&["--endpoint", &nodes[0].endpoint(), "get", "nobody-wrote-this", "-o", format])?;
+        let out = cli::run(&["get", "--endpoint", &nodes[0].endpoint(), "nobody-wrote-this", "-o", format])?;
         ensure(out.code == Some(3), || format!("get ended with {:?}: {}", out.code, out.stderr))?;
         mentions(&format!("{}{}", out.stdout, out.stderr), &["nobody-wrote-this"])?;
     }
