@@ -132,6 +132,11 @@ impl Node {
         until(&format!("{} sees {n} members", self.ip), limit, || grpc::sees_members(&self.endpoint(), n))
     }
 
+    /// Waits until it sees that any one node may be lost.
+    pub fn wait_full_strength(&self) -> Res<()> {
+        until("full strength", READY_WITHIN, || grpc::sees_full_strength(&self.endpoint()))
+    }
+
     /// Sends it a signal by name.
     pub fn signal(&self, name: &str) -> Res<()> {
         // Of std only kill(2) with SIGKILL is at hand; every Linux has this command.
@@ -176,7 +181,8 @@ impl Drop for Node {
     }
 }
 
-/// Starts `n` nodes at addresses from .2 upward, and waits until all are ready members.
+/// Starts `n` nodes at addresses from .2 upward, and waits until all are ready members; from three nodes on,
+/// until they have spread so that any one may be lost.
 pub fn start_ring(n: u8) -> Res<Vec<Node>> {
     let mut nodes = Vec::new();
     for last in 2..2 + n {
@@ -187,6 +193,9 @@ pub fn start_ring(n: u8) -> Res<Vec<Node>> {
     }
     for node in &nodes {
         node.wait_members(usize::from(n), READY_WITHIN)?;
+        if n >= 3 {
+            node.wait_full_strength()?;
+        }
     }
     Ok(nodes)
 }
