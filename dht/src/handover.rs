@@ -16,6 +16,7 @@ use crate::message::{AcceptorState, Message, PageEntry};
 use crate::node::DhtNode;
 use crate::transfer::{acceptor_of, page, page_entry, state_of, store_entries};
 use core::time::Duration;
+use ring::members::MemberState;
 use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Key, Registers};
@@ -49,6 +50,8 @@ struct Giving {
     resend_at: Time,
     progress_at: Time,
     keys: u64,
+    /// The epoch in which the replica came in.
+    since: u64,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,14 @@ struct Receiving {
     received: Option<(u64, u64)>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Unconfirmed {
+    to: NodeRef,
+    slot: Slot,
+    extent: Extent,
+    since: u64,
+}
+
 /// The handovers of one node: one given at a time, several received.
 #[derive(Debug, Default)]
 pub(crate) struct Handovers {
@@ -67,7 +78,7 @@ pub(crate) struct Handovers {
     giving: Option<Giving>,
     receiving: BTreeMap<NodeId, (u64, Receiving)>,
     /// Activates whose receiver is not heard any more: repeated until they are confirmed.
-    unconfirmed: BTreeMap<u64, NodeRef>,
+    unconfirmed: BTreeMap<u64, Unconfirmed>,
     /// By giver: the highest attempt seen, and the last one activated.
     seen: BTreeMap<NodeId, (u64, u64)>,
     pub(crate) next_scan: Option<Time>,
@@ -112,7 +123,7 @@ impl DhtNode {
     /// Offers a chunk; it must lie within one complete acceptor here.
     pub(crate) fn begin_handover(&mut self, slot: Slot, extent: Extent, to: NodeRef) {
         let Some(a) = self.acceptors.active(slot, extent.lo).filter(|a| a.extent.covers(&extent)) else { return };
-        let state = Box::new(state_of(a, extent, &self.ctx.space));
+        let (since, state) = (a.since(), Box::new(state_of(a, extent, &self.ctx.space)));
         self.handovers.attempts += 1;
         let attempt = self.handovers.attempts;
         let sent = Message::HandoverOffer { attempt, state };
@@ -131,6 +142,7 @@ impl DhtNode {
             resend_at,
             progress_at: now,
             keys: 0,
+            since,
         });
     }
 
@@ -270,7 +282,7 @@ impl DhtNode {
             self.handovers.giving = None;
             self.is_duty_due = true;
         }
-        if self.handovers.unconfirmed.get(&attempt).is_some_and(|to| to.id == from.id) {
+        if self.handovers.unconfirmed.get(&attempt).is_some_and(|u| u.to.id == from.id) {
             self.handovers.unconfirmed.remove(&attempt);
         }
     }
@@ -420,15 +432,26 @@ impl DhtNode {
     /// Whether a chunk may be offered to this node: not while an Activate to it is unconfirmed, since a new
     /// offer tells it that the last attempt is over.
     pub(crate) fn may_give_to(&self, to: NodeId) -> bool {
-        self.handovers.giving.is_none() && self.handovers.unconfirmed.values().all(|n| n.id != to)
+        self.handovers.giving.is_none() && self.handovers.unconfirmed.values().all(|u| u.to.id != to)
     }
 
     /// Repeats Activates, and asks after chunks whose giver is gone; called now and then.
     pub(crate) fn tend_handovers(&mut self) {
-        for (attempt, to) in self.handovers.unconfirmed.clone() {
-            self.ctx.send(to, Message::HandoverActivate { attempt });
-        }
         let mut out = Vec::new();
+        for (attempt, u) in self.handovers.unconfirmed.clone() {
+            let state = self.ctx.members.get(u.to.id).map(|m| m.info.state);
+            if state == Some(MemberState::Left) {
+                // It leaves only when it has nothing on its way to it: the chunk had arrived.
+                self.handovers.unconfirmed.remove(&attempt);
+                continue;
+            }
+            self.ctx.send(u.to, Message::HandoverActivate { attempt });
+            for (extent, owner) in self.ctx.locations.pieces(u.slot, u.extent) {
+                if let Some(to) = owner {
+                    out.push((to, Message::FrozenQuery { slot: u.slot, extent, since: u.since }));
+                }
+            }
+        }
         for (_, r) in self.handovers.receiving.values().filter(|(_, r)| r.received.is_some()) {
             if !self.is_gone(r.from.id) {
                 continue;
@@ -465,6 +488,16 @@ impl DhtNode {
         for id in gone {
             self.handovers.receiving.remove(&id);
         }
+        for u in self.handovers.unconfirmed.values_mut() {
+            // What of the chunk has a successor need not arrive any more.
+            if u.slot == slot && u.since < since && extent.contains(u.extent.lo) {
+                match extent.hi.checked_add(1).filter(|lo| *lo <= u.extent.hi) {
+                    Some(lo) => u.extent.lo = lo,
+                    None => u.since = u64::MAX,
+                }
+            }
+        }
+        self.handovers.unconfirmed.retain(|_, u| u.since != u64::MAX);
     }
 
     /// Repeats what was not answered, ends what leads nowhere.
@@ -493,9 +526,9 @@ impl DhtNode {
         if g.stage == Stage::Activating {
             if is_receiver_gone {
                 // Perhaps it only is not heard: what it holds would be lost if Activate were not repeated.
-                let (attempt, to) = (g.attempt, g.to);
+                let (attempt, to, slot, extent, since) = (g.attempt, g.to, g.slot, g.extent, g.since);
                 self.handovers.giving = None;
-                self.handovers.unconfirmed.insert(attempt, to);
+                self.handovers.unconfirmed.insert(attempt, Unconfirmed { to, slot, extent, since });
                 return;
             }
         } else if is_receiver_gone || now.since(g.progress_at) > STALL {

@@ -53,7 +53,10 @@ impl DhtNode {
         } else if names_itself {
             self.create_ring();
             self.phase = Phase::Probation;
-            self.joining.probation_until = self.ctx.now + self.ctx.config.probation;
+            // Long enough that a ring that lost this address has noticed, and knocked twice.
+            let c = &self.ctx.config;
+            let noticed = c.suspect_after + c.knock_interval * 2;
+            self.joining.probation_until = self.ctx.now + c.probation.max(noticed);
         } else {
             self.phase = Phase::Joining;
         }
@@ -281,8 +284,16 @@ impl DhtNode {
     /// One knock at an address at which a member was lost, or that is a known host without a member.
     fn knock(&mut self) {
         let Some(ring) = self.ctx.ring else { return };
-        let live: Vec<SocketAddr> = self.ctx.members.live_infos().map(|m| m.node.addr).collect();
+        let live: Vec<SocketAddr> = self
+            .ctx
+            .members
+            .live_infos()
+            .filter(|m| self.ctx.is_live(m.node.id))
+            .map(|m| m.node.addr)
+            .collect();
         let mut at: Vec<SocketAddr> = self.ctx.members.lost().map(|m| m.node.addr).collect();
+        // One that is only suspected may have been restarted, and be about to found a ring of its own.
+        at.extend(self.ctx.members.iter().filter(|m| m.is_suspected).map(|m| m.info.node.addr));
         at.extend(self.joining.seeds.iter().copied());
         at.sort_unstable();
         at.dedup();

@@ -1,7 +1,7 @@
 //! The server command: from checked settings to the running process.
 
 use crate::config::{Host, Listen as ListenSetting, Settings};
-use crate::error::{CANNOT_BIND, INTERNAL, JOIN_TIMEOUT, RING_CONFLICT, Report, SETTING_INVALID};
+use crate::error::{INTERNAL, Report, SETTING_INVALID, lookup};
 use crate::logging::{self, LogFormat};
 use crate::run::{self, Listen};
 use crate::run_error::RunError;
@@ -54,12 +54,6 @@ fn process_settings(s: Settings) -> run::Settings {
 }
 
 fn report(e: &RunError) -> Report {
-    let code = match e {
-        RunError::PortTaken { .. } | RunError::NotOurs { .. } | RunError::Bind { .. } => CANNOT_BIND,
-        RunError::NotAdvertisable { .. } | RunError::AutoWithoutJoin => SETTING_INVALID,
-        RunError::JoinTimeout { .. } => JOIN_TIMEOUT,
-        RunError::ReplicationFactor { .. } | RunError::IdTaken { .. } => RING_CONFLICT,
-        RunError::Internal { .. } => INTERNAL,
-    };
+    let code = lookup(e.code()).unwrap_or(INTERNAL);
     Report::new(code, "the node does not run", e.to_string(), e.fix())
 }
