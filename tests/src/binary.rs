@@ -22,7 +22,7 @@ pub fn scratch(name: &str) -> Res<PathBuf> {
     Ok(dir)
 }
 
-/// The static program `kvnode`; builds it the first time it is asked for. `KVNODE_TEST_BINARY` names one that
+/// The static program `kvnode`; builds it the first time it is asked for. `WIRE_TEST_BINARY` names one that
 /// is there already.
 pub fn kvnode() -> Res<&'static Path> {
     static BUILT: OnceLock<Res<PathBuf>> = OnceLock::new();
@@ -30,7 +30,7 @@ pub fn kvnode() -> Res<&'static Path> {
 }
 
 fn build() -> Res<PathBuf> {
-    if let Some(given) = std::env::var_os("KVNODE_TEST_BINARY") {
+    if let Some(given) = std::env::var_os("WIRE_TEST_BINARY") {
         return Ok(PathBuf::from(given));
     }
     let host = host()?;

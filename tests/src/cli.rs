@@ -41,12 +41,12 @@ fn done(args: &[&str]) -> Res<Output> {
 
 /// `kvnode put`.
 pub fn put(endpoint: &str, key: &str, value: &str) -> Res<()> {
-    done(&["--endpoint", endpoint, "put", key, value]).map(|_| ())
+    done(&["put", "--endpoint", endpoint, key, value]).map(|_| ())
 }
 
 /// `kvnode get` of a key that is there.
 pub fn get(endpoint: &str, key: &str) -> Res<String> {
-    done(&["--endpoint", endpoint, "get", key]).map(|o| o.stdout)
+    done(&["get", "--endpoint", endpoint, key]).map(|o| o.stdout)
 }
 
 /// What a command prints with `-o json`; a degraded ring is an answer too.

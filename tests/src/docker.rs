@@ -134,7 +134,8 @@ impl Container {
     }
 
     fn find_endpoint(&mut self) -> Res<()> {
-        let mapped = docker(&["port", &self.id, "8000/tcp"])?;
+        let mapped = docker(&["port", &self.id, "8000/tcp"])
+            .map_err(|e| format!("it does not run: {e}; it said:\n{}", self.log()))?;
         self.endpoint = mapped.lines().next().unwrap_or_default().to_owned();
         Ok(())
     }

@@ -49,7 +49,7 @@ struct CommandLine {
 
 impl Client for CommandLine {
     fn put(&mut self, key: &str, value: &str) -> Fate {
-        match cli::run(&["--endpoint", &self.endpoint, "put", key, value]) {
+        match cli::run(&["put", "--endpoint", &self.endpoint, key, value]) {
             Err(e) => Fate::NotDone(e),
             Ok(out) => match out.code {
                 Some(0) => Fate::Done,
@@ -60,7 +60,7 @@ impl Client for CommandLine {
     }
 
     fn get(&mut self, key: &str) -> Res<Option<String>> {
-        let out = cli::run(&["--endpoint", &self.endpoint, "get", key])?;
+        let out = cli::run(&["get", "--endpoint", &self.endpoint, key])?;
         match out.code {
             Some(0) => Ok(Some(out.stdout)),
             Some(3) => Ok(None),

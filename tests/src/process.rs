@@ -5,7 +5,7 @@ use crate::http;
 use crate::poll::until;
 use crate::{Res, grpc};
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,14 +41,27 @@ pub fn bare_command() -> Res<Command> {
     Ok(command)
 }
 
-/// The loopback address with this last number.
+/// The loopback address with this last number, in a part of 127.0.0.0/8 that is this test run's own: runs
+/// beside each other, and rings that a developer has started, do not meet.
 pub fn loopback(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(127, 0, 0, last)
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high.max(1), low, last)
+}
+
+/// Checks that nothing listens yet where a node is to be; whoever did would answer in its place.
+pub fn ensure_free(ip: Ipv4Addr) -> Res<()> {
+    for port in [OVERLAY_PORT, CLIENT_PORT] {
+        if TcpStream::connect((ip, port)).is_ok() {
+            return Err(format!("something else listens at {ip}:{port}; stop it and test again"));
+        }
+    }
+    Ok(())
 }
 
 impl Node {
     /// Starts a node on `ip` that joins at `join`; the first node of a ring joins at itself.
     pub fn start(ip: Ipv4Addr, join: Ipv4Addr) -> Res<Node> {
+        ensure_free(ip)?;
         Node::start_with(ip, &["--listen", &ip.to_string(), "--join", &join.to_string()], &[])
     }
 
@@ -119,6 +132,11 @@ impl Node {
         until(&format!("{} sees {n} members", self.ip), limit, || grpc::sees_members(&self.endpoint(), n))
     }
 
+    /// Waits until it sees that any one node may be lost.
+    pub fn wait_full_strength(&self) -> Res<()> {
+        until("full strength", READY_WITHIN, || grpc::sees_full_strength(&self.endpoint()))
+    }
+
     /// Sends it a signal by name.
     pub fn signal(&self, name: &str) -> Res<()> {
         // Of std only kill(2) with SIGKILL is at hand; every Linux has this command.
@@ -163,7 +181,8 @@ impl Drop for Node {
     }
 }
 
-/// Starts `n` nodes at 127.0.0.2 and up, and waits until all are ready members.
+/// Starts `n` nodes at addresses from .2 upward, and waits until all are ready members; from three nodes on,
+/// until they have spread so that any one may be lost.
 pub fn start_ring(n: u8) -> Res<Vec<Node>> {
     let mut nodes = Vec::new();
     for last in 2..2 + n {
@@ -174,6 +193,9 @@ pub fn start_ring(n: u8) -> Res<Vec<Node>> {
     }
     for node in &nodes {
         node.wait_members(usize::from(n), READY_WITHIN)?;
+        if n >= 3 {
+            node.wait_full_strength()?;
+        }
     }
     Ok(nodes)
 }

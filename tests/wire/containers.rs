@@ -108,7 +108,7 @@ pub(crate) fn kill_one() -> Res<()> {
     for victim in 0..3usize {
         let connect = by_grpc();
         let mut ring = Ring::start()?;
-        ring.wait_members(3)?;
+        ring.wait_full_strength()?;
         let gone = ring.nodes.remove(victim);
         let load = Load::start("kill", &connect, &ring.endpoints(), WRITERS, KEYS);
         steady();
@@ -134,7 +134,7 @@ pub(crate) fn kill_one() -> Res<()> {
 pub(crate) fn stop_one() -> Res<()> {
     let connect = by_grpc();
     let mut ring = Ring::start()?;
-    ring.wait_members(3)?;
+    ring.wait_full_strength()?;
     let gone = ring.nodes.remove(1);
     let load = Load::start("stop", &connect, &ring.endpoints(), WRITERS, KEYS);
     steady();
@@ -155,11 +155,12 @@ pub(crate) fn stop_one() -> Res<()> {
 /// The first node has itself to join: after a crash it finds the others instead of beginning a second ring.
 pub(crate) fn first_comes_home() -> Res<()> {
     let mut ring = Ring::start()?;
-    ring.wait_members(3)?;
+    ring.wait_full_strength()?;
     cli::put(&ring.nodes[0].endpoint(), "before", "crash")?;
     ring.nodes[0].kill()?;
     ring.nodes[0].restart()?;
     ring.wait_members(3)?;
+    ring.wait_full_strength()?;
     let endpoint = ring.nodes[0].endpoint();
     let read = until("a read at the first", SETTLES_WITHIN, || cli::get(&endpoint, "before"))?;
     ensure(read == "crash", || format!("the first gives {read:?}"))

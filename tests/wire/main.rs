@@ -37,10 +37,12 @@ const fn case(name: &'static str, run: fn() -> Res<()>, needs: Need) -> Case {
 
 const CASES: &[Case] = &[
     case("processes::a_lone_node_answers_without_any_setting", processes::lone, Need::Nothing),
+    case("processes::listen_address_wins_over_the_image", processes::listen_address_wins, Need::Nothing),
     case("processes::what_is_written_at_one_is_read_at_the_others", processes::three, Need::Nothing),
     case("processes::a_ring_grows_to_nine_and_shrinks_to_one", processes::grow_and_shrink, Need::Nothing),
     case("processes::writes_go_on_when_any_one_is_killed", processes::kill_one, Need::Nothing),
     case("processes::a_node_told_to_leave_is_not_missed", processes::leave_one, Need::Nothing),
+    case("processes::the_first_comes_home_after_a_crash", processes::first_comes_home, Need::Nothing),
     case("wrong_use::a_port_that_is_taken", wrong_use::port_taken, Need::Nothing),
     case("wrong_use::an_address_that_is_not_ours", wrong_use::foreign_address, Need::Nothing),
     case("wrong_use::a_host_that_does_not_resolve", wrong_use::unresolvable_host, Need::Nothing),

@@ -1,10 +1,11 @@
-//! A ring of processes on 127.0.0.2 and up.
+//! A ring of processes on loopback addresses.
 
-use harness::grpc::{self, by_grpc};
+use harness::grpc::by_grpc;
 use harness::load::Load;
 use harness::poll::{ensure, until};
-use harness::process::{Node, READY_WITHIN, loopback, start_ring};
+use harness::process::{Node, READY_WITHIN, ensure_free, loopback, start_ring};
 use harness::{Res, cli};
+use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 const WRITERS: usize = 4;
 /// Keys of a writer.
 const KEYS: u64 = 50;
+/// Three processes that start together must have taken a write this soon.
+const FIRST_WRITE_WITHIN: Duration = Duration::from_secs(2);
 /// Writes must go on this soon after a crash.
 const GAP_MAX: Duration = Duration::from_secs(2);
 
@@ -26,7 +29,9 @@ fn steady() {
 
 /// README's first command: no setting at all.
 pub(crate) fn lone() -> Res<()> {
-    let mut node = Node::start_with(loopback(1), &[], &[])?;
+    let home = Ipv4Addr::LOCALHOST;
+    ensure_free(home)?;
+    let mut node = Node::start_with(home, &[], &[])?;
     node.wait_ready()?;
     // The default endpoint of the command line is the default address of a node.
     let out = cli::run(&["put", "greeting", "hello"])?;
@@ -38,12 +43,20 @@ pub(crate) fn lone() -> Res<()> {
     node.leave().map(|_| ())
 }
 
+/// The image sets KVNODE_LISTEN; what is said when a container is started must win over that.
+pub(crate) fn listen_address_wins() -> Res<()> {
+    let env = [("LISTEN_ADDRESS", "10.2.1.4"), ("KVNODE_LISTEN", "auto")];
+    let out = cli::run_with(&["config", "show", "--origin"], &env)?;
+    ensure(out.stdout.contains("10.2.1.4"), || format!("the node would listen elsewhere:\n{}", out.stdout))
+}
+
 /// One write, read at each of the others; then the time until three fresh processes took their first write.
 pub(crate) fn three() -> Res<()> {
     let started = Instant::now();
     let nodes: Vec<Node> = (2..5).map(|last| Node::start(loopback(last), loopback(2))).collect::<Res<_>>()?;
     until("the first write", READY_WITHIN, || cli::put(&nodes[1].endpoint(), "first", "write"))?;
-    println!("three processes: first write after {:?}", started.elapsed());
+    let took = started.elapsed();
+    println!("three processes: first write after {took:?}");
     for node in &nodes {
         node.wait_members(3, READY_WITHIN)?;
         let read = until("a read", READY_WITHIN, || cli::get(&node.endpoint(), "first"))?;
@@ -57,7 +70,9 @@ pub(crate) fn three() -> Res<()> {
             ensure(read == value, || format!("{} written at {}: {read:?}", key, writer.ip()))?;
         }
     }
-    Ok(())
+    let answer = cli::json(&["get", "--endpoint", &nodes[0].endpoint(), "first"])?;
+    ensure(answer["value"] == "write" && answer["version"].is_number(), || format!("get -o json: {answer}"))?;
+    ensure(took <= FIRST_WRITE_WITHIN, || format!("the first write took {took:?}"))
 }
 
 /// 1 to 9 nodes and back to 1 under load: nothing lost.
@@ -111,7 +126,7 @@ pub(crate) fn kill_one() -> Res<()> {
         nodes.push(fourth);
         for node in &nodes {
             node.wait_members(3, READY_WITHIN)?;
-            until("full strength", READY_WITHIN, || grpc::sees_full_strength(&node.endpoint()))?;
+            node.wait_full_strength()?;
         }
         let mut report = load.finish()?;
         let gap = report.longest_gap(killed_at, through);
@@ -120,6 +135,28 @@ pub(crate) fn kill_one() -> Res<()> {
         report.verify(&connect, &endpoints(&nodes))?;
     }
     Ok(())
+}
+
+/// The first node has itself to join. After a crash it finds the others, and never answers from a ring of its
+/// own that it began meanwhile.
+pub(crate) fn first_comes_home() -> Res<()> {
+    let mut nodes = start_ring(3)?;
+    cli::put(&nodes[1].endpoint(), "before", "crash")?;
+    let ip = nodes[0].ip();
+    nodes.remove(0).kill()?;
+    let first = Node::start(ip, ip)?;
+    let read = until("a read at the first", READY_WITHIN, || {
+        let out = cli::run(&["get", "--endpoint", &first.endpoint(), "before"])?;
+        match out.code {
+            Some(0 | 3) => Ok(out),
+            code => Err(format!("get ended with {code:?}: {}", out.stderr)),
+        }
+    })?;
+    ensure(read.stdout == "crash", || format!("the first answered from an empty ring: {}", read.stderr))?;
+    nodes.push(first);
+    nodes
+        .iter()
+        .try_for_each(|node| node.wait_members(3, READY_WITHIN).and_then(|()| node.wait_full_strength()))
 }
 
 /// SIGTERM: exit 0 in time, and no call at the others fails.

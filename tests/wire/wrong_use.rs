@@ -45,8 +45,9 @@ pub(crate) fn port_taken() -> Res<()> {
     for port in [OVERLAY_PORT, CLIENT_PORT] {
         let _holder =
             TcpListener::bind((loopback(2), port)).map_err(|e| format!("cannot take {port}: {e}"))?;
-        let at = format!("127.0.0.2:{port}");
-        fails_with(Node::start(loopback(2), loopback(2))?, 10, &[&at])?;
+        let ip = loopback(2).to_string();
+        let node = Node::start_with(loopback(2), &["--listen", &ip, "--join", &ip], &[])?;
+        fails_with(node, 10, &[&format!("{ip}:{port}")])?;
     }
     Ok(())
 }
@@ -58,7 +59,7 @@ pub(crate) fn foreign_address() -> Res<()> {
 }
 
 pub(crate) fn unresolvable_host() -> Res<()> {
-    let args = ["--listen", "127.0.0.2", "--join", "no-such-host.invalid"];
+    let args = ["--listen", &loopback(2).to_string(), "--join", "no-such-host.invalid"];
     cannot_join(Node::start_with(loopback(2), &args, &[])?, &["no-such-host.invalid"])
 }
 
@@ -74,12 +75,13 @@ pub(crate) fn host_of_another_kind() -> Res<()> {
             let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
         }
     });
-    cannot_join(Node::start(loopback(2), loopback(7))?, &["127.0.0.7"])
+    cannot_join(Node::start(loopback(2), loopback(7))?, &[&loopback(7).to_string()])
 }
 
 pub(crate) fn other_replication_factor() -> Res<()> {
     let nodes = start_ring(1)?;
-    let args = ["--listen", "127.0.0.3", "--join", "127.0.0.2", "--replication-factor", "5"];
+    let (ip, join) = (loopback(3).to_string(), loopback(2).to_string());
+    let args = ["--listen", &ip, "--join", &join, "--replication-factor", "5"];
     let mut node = Node::start_with(loopback(3), &args, &[])?;
     let (status, _) = node.wait_exit(SAYS_SO_WITHIN)?;
     let said = node.log();
@@ -91,9 +93,9 @@ pub(crate) fn other_replication_factor() -> Res<()> {
 pub(crate) fn key_too_long() -> Res<()> {
     let nodes = start_ring(1)?;
     let key = "k".repeat((64 << 10) + 1);
-    let out = cli::run(&["--endpoint", &nodes[0].endpoint(), "put", &key, "v"])?;
+    let out = cli::run(&["put", "--endpoint", &nodes[0].endpoint(), &key, "v"])?;
     ensure(!matches!(out.code, Some(0 | 1) | None), || format!("put ended with {:?}", out.code))?;
-    mentions(&out.stderr, &["65536", "65537"])
+    mentions(&out.stderr, &["65537", "64KiB"])
 }
 
 pub(crate) fn value_too_long() -> Res<()> {
@@ -106,7 +108,7 @@ pub(crate) fn value_too_long() -> Res<()> {
         Err(status) => {
             let code = status.code();
             ensure(matches!(code, Code::ResourceExhausted | Code::InvalidArgument), || status.to_string())?;
-            mentions(status.message(), &["16777216"])?;
+            mentions(status.message(), &["16777218", "16MiB"])?;
         }
     }
     let read = client.get("key")?;
@@ -115,12 +117,14 @@ pub(crate) fn value_too_long() -> Res<()> {
 
 /// Two rings that both have data meet: both say so, and neither gives up what it has.
 pub(crate) fn two_rings_with_data() -> Res<()> {
+    let put =
+        |node: &Node, value| until("a write", SAYS_SO_WITHIN, || cli::put(&node.endpoint(), "whose", value));
     let other = Node::start(loopback(4), loopback(4))?;
-    let args = ["--listen", "127.0.0.2", "--join", "127.0.0.2,127.0.0.4", "--create"];
+    put(&other, "other")?;
+    let (ip, join) = (loopback(2).to_string(), format!("{},{}", loopback(2), loopback(4)));
+    let args = ["--listen", &ip, "--join", &join, "--create"];
     let one = Node::start_with(loopback(2), &args, &[])?;
-    for (node, value) in [(&other, "other"), (&one, "one")] {
-        until("a write", SAYS_SO_WITHIN, || cli::put(&node.endpoint(), "whose", value))?;
-    }
+    put(&one, "one")?;
     // A ring that lost a member knocks at its join addresses.
     let mut third = Node::start(loopback(3), loopback(2))?;
     third.wait_ready()?;
@@ -137,10 +141,10 @@ pub(crate) fn two_rings_with_data() -> Res<()> {
 }
 
 pub(crate) fn unknown_setting() -> Res<()> {
-    let out = cli::run(&["--lisen", "127.0.0.2"])?;
+    let out = cli::run(&["--lisen", "127.0.0.1"])?;
     ensure(out.code == Some(2), || format!("it ended with {:?}: {}", out.code, out.stderr))?;
     mentions(&out.stderr, &["--lisen", "--listen"])?;
-    let out = cli::run_with(&[], &[("KVNODE_LISEN", "127.0.0.2")])?;
+    let out = cli::run_with(&[], &[("KVNODE_LISEN", "127.0.0.1")])?;
     ensure(out.code == Some(2), || format!("it ended with {:?}: {}", out.code, out.stderr))?;
     mentions(&out.stderr, &["KVNODE_LISEN", "KVNODE_LISTEN"])
 }
@@ -148,7 +152,7 @@ pub(crate) fn unknown_setting() -> Res<()> {
 pub(crate) fn missing_key() -> Res<()> {
     let nodes = start_ring(1)?;
     for format in ["plain", "json"] {
-        let out = cli::run(&["--endpoint", &nodes[0].endpoint(), "get", "nobody-wrote-this", "-o", format])?;
+        let out = cli::run(&["get", "--endpoint", &nodes[0].endpoint(), "nobody-wrote-this", "-o", format])?;
         ensure(out.code == Some(3), || format!("get ended with {:?}: {}", out.code, out.stderr))?;
         mentions(&format!("{}{}", out.stdout, out.stderr), &["nobody-wrote-this"])?;
     }

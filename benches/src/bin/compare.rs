@@ -1,7 +1,7 @@
 //! What a ring costs beside a plain gRPC server, measured in one run on one machine.
 //!
 //!     cargo run --release -p kvnode-benches --bin compare [-- --seconds 5 --rounds 3 --keys 10000 \
-//!         --clients 64 --connections 64]
+//!         --clients 64 --connections 64 --rest 0]
 //!
 //! One echo server and three nodes (R = 3) are started; the same clients load them in turn. The figure to
 //! compare is the processor time, user and system, of all servers per successful call: it hardly depends on
@@ -13,14 +13,14 @@ use benches::closed_loop::{Outcome, Shape, Work, connect, fill, run};
 use benches::usage::{Clock, resident_bytes};
 use benches::{KEY_BYTES, VALUE_BYTES};
 use harness::poll::until;
-use harness::process::{Node, start_ring};
+use harness::process::{Node, loopback, start_ring};
 use harness::{Res, binary, grpc};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tonic::transport::Channel;
 
-const ECHO_AT: &str = "127.0.0.250:50051";
+const ECHO_PORT: u16 = 50051;
 const WARM_UP: Duration = Duration::from_secs(1);
 const REPLICAS: u32 = 3;
 
@@ -28,14 +28,17 @@ const REPLICAS: u32 = 3;
 const BUDGET: [(Work, f64); 2] = [(Work::Write, 4.0), (Work::Read, 2.5)];
 
 struct Settings {
+    /// Length of a round.
     seconds: u64,
+    /// How long to wait, after all rounds, before memory is looked at again.
+    rest_seconds: u64,
     rounds: usize,
     shape: Shape,
 }
 
 fn settings() -> Res<Settings> {
     let shape = Shape { clients: 64, connections: 64, keys: 10_000 };
-    let mut all = Settings { seconds: 5, rounds: 3, shape };
+    let mut all = Settings { seconds: 5, rest_seconds: 0, rounds: 3, shape };
     let mut words = std::env::args().skip(1);
     while let Some(flag) = words.next() {
         let value = words.next().ok_or_else(|| format!("{flag} needs a number"))?;
@@ -43,6 +46,7 @@ fn settings() -> Res<Settings> {
         let size = usize::try_from(number).map_err(|e| e.to_string())?.max(1);
         match flag.as_str() {
             "--seconds" => all.seconds = u64::from(number),
+            "--rest" => all.rest_seconds = u64::from(number),
             "--rounds" => all.rounds = size,
             "--clients" => all.shape.clients = size,
             "--connections" => all.shape.connections = size,
@@ -54,7 +58,10 @@ fn settings() -> Res<Settings> {
 }
 
 /// The echo server; ends with this value.
-struct Echo(Child);
+struct Echo {
+    child: Child,
+    at: SocketAddr,
+}
 
 impl Echo {
     fn start() -> Res<Echo> {
@@ -69,14 +76,15 @@ impl Echo {
             return Err(format!("building the echo server failed: {built}"));
         }
         let program = binary::target_dir().join("release").join("echo");
+        let at = SocketAddr::from((loopback(250), ECHO_PORT));
         let child = Command::new(program)
-            .arg(ECHO_AT)
+            .arg(at.to_string())
             .stdin(Stdio::null())
             .spawn()
             .map_err(|e| format!("cannot start the echo server: {e}"))?;
-        let echo = Echo(child);
+        let echo = Echo { child, at };
         until("the echo server listens", Duration::from_secs(10), || {
-            TcpStream::connect(ECHO_AT).map(|_| ()).map_err(|e| e.to_string())
+            TcpStream::connect(at).map(|_| ()).map_err(|e| e.to_string())
         })?;
         Ok(echo)
     }
@@ -85,8 +93,8 @@ impl Echo {
 impl Drop for Echo {
     fn drop(&mut self) {
         // Nothing is left to do about a process that ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -118,6 +126,11 @@ fn median(rows: &[Row], work: Work) -> f64 {
     let mut all: Vec<f64> = rows.iter().filter(|r| r.work == work).map(|r| r.micros_per_call).collect();
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn per_copy(before: u64, after: u64, settings: &Settings) -> f64 {
+    let grown_kib = u32::try_from(after.saturating_sub(before) >> 10).unwrap_or(u32::MAX);
+    f64::from(grown_kib) * 1024.0 / f64::from(settings.shape.keys) / f64::from(REPLICAS)
 }
 
 fn print_row(row: &Row) {
@@ -154,9 +167,9 @@ async fn compare(settings: &Settings, servers: &Servers) -> Res<()> {
     let clock = Clock::new()?;
     let endpoints: Vec<String> = servers.nodes.iter().map(Node::endpoint).collect();
     let ring_pids: Vec<u32> = servers.nodes.iter().map(Node::pid).collect();
-    let echo_pids = [servers.echo.0.id()];
+    let echo_pids = [servers.echo.child.id()];
     let connections = settings.shape.connections;
-    let to_echo = connect(&[ECHO_AT.to_owned()], connections).await?;
+    let to_echo = connect(&[servers.echo.at.to_string()], connections).await?;
     let to_ring = connect(&endpoints, connections).await?;
 
     let empty = resident_bytes(&ring_pids)?;
@@ -187,12 +200,13 @@ async fn compare(settings: &Settings, servers: &Servers) -> Res<()> {
         let verdict = if cost <= floor * allowed { "within" } else { "OVER" };
         println!("{work:?}: {cost:.1} µs, {:.2} times echo, {verdict} the budget of {allowed}", cost / floor);
     }
-    let copies = f64::from(settings.shape.keys * REPLICAS);
-    let grown = (filled.saturating_sub(empty)) >> 10;
-    let per_copy = f64::from(u32::try_from(grown).unwrap_or(u32::MAX)) * 1024.0 / copies;
+    tokio::time::sleep(Duration::from_secs(settings.rest_seconds)).await;
+    let at_rest = resident_bytes(&ring_pids)?;
     println!(
-        "memory right after {} keys were written once: {per_copy:.0} bytes per key and replica, key and value included",
-        settings.shape.keys
+        "memory per key and replica, with its {} bytes: {:.0} bytes after one write each, {:.0} at the end",
+        KEY_BYTES + VALUE_BYTES,
+        per_copy(empty, filled, settings),
+        per_copy(empty, at_rest, settings),
     );
     Ok(())
 }
