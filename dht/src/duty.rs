@@ -108,7 +108,7 @@ impl DhtNode {
         }
         // What is doubled here goes to anybody who has no slot of it, since the one who should have it may hold
         // another until somebody takes that.
-        if !self.may_double() && (wanted.is_empty() || self.ctx.rng.next_u64() % 2 == 0) {
+        if !self.may_double() && (wanted.is_empty() || self.ctx.rng.next_u64().is_multiple_of(2)) {
             let doubled = self.doubled_parts(desired);
             if !doubled.is_empty() {
                 wanted = doubled;

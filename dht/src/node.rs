@@ -343,6 +343,7 @@ impl DhtNode {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "three tables, the last of which names every message")]
     fn dispatch(&mut self, from: NodeRef, message: Message) {
         let is_in_ring = matches!(self.phase, Phase::Member | Phase::Leaving);
         match message {
@@ -367,6 +368,7 @@ impl DhtNode {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the next table names every message")]
     fn dispatch_ring(&mut self, from: NodeRef, message: Message) {
         match message {
             Message::Reign { rpc, home, slots, extent, ballot, era } => {

@@ -144,6 +144,7 @@ pub(crate) struct Reign {
 }
 
 impl Reign {
+    #[allow(clippy::too_many_arguments, reason = "all of them differ for every reign")]
     pub(crate) fn seeking(
         home: Slot,
         extent: Extent,

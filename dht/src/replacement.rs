@@ -263,6 +263,7 @@ impl DhtNode {
     }
 
     /// First phase, at a member.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
     pub(crate) fn serve_change_prepare(
         &mut self,
         from: NodeRef,
@@ -371,6 +372,7 @@ impl DhtNode {
     }
 
     /// Second phase, at a member.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
     pub(crate) fn serve_change_accept(
         &mut self,
         from: NodeRef,

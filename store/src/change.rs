@@ -156,7 +156,12 @@ fn add_number(current: Option<&Value>, by: &Value) -> Outcome {
     let Some(current) = current else {
         return match by.decode() {
             Data::Int(_) | Data::Double(_) => Outcome::Write(Some(by.clone())),
-            _ => wrong(by),
+            Data::Null
+            | Data::Bool(_)
+            | Data::String(_)
+            | Data::Bytes(_)
+            | Data::List(_)
+            | Data::Object(_) => wrong(by),
         };
     };
     let sum = match (current.decode(), by.decode()) {
@@ -184,7 +189,15 @@ fn add_number(current: Option<&Value>, by: &Value) -> Outcome {
 fn edit_list(current: Option<&Value>, add: &Value, remove: &Value) -> Outcome {
     let list = |v: &Value| match v.decode() {
         Data::List(l) => Ok(l),
-        _ => Err(Outcome::Refused(Refusal::WrongType { found: v.type_name(), needed: "list" })),
+        Data::Null
+        | Data::Bool(_)
+        | Data::Int(_)
+        | Data::Double(_)
+        | Data::String(_)
+        | Data::Bytes(_)
+        | Data::Object(_) => {
+            Err(Outcome::Refused(Refusal::WrongType { found: v.type_name(), needed: "list" }))
+        }
     };
     let (mut new, del) = match (list(add), list(remove)) {
         (Ok(a), Ok(d)) => (a, d),

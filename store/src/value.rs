@@ -287,7 +287,7 @@ mod tests {
             Just(Data::Null),
             any::<bool>().prop_map(Data::Bool),
             any::<i128>().prop_map(|i| Data::Int(i.into())),
-            any::<i64>().prop_map(|i| Data::Double(i as f64 / 8.0)),
+            any::<i32>().prop_map(|i| Data::Double(f64::from(i) / 8.0)),
             ".{0,12}".prop_map(Data::String),
             proptest::collection::vec(any::<u8>(), 0..12).prop_map(Data::Bytes),
         ];
