@@ -76,7 +76,8 @@ impl Acceptors {
 
     /// The keys of the acceptors that overlap `extent`, in order.
     fn overlapping(&self, slot: Slot, extent: Extent) -> Vec<Offset> {
-        let start = self.owned.range((slot, 0)..=(slot, extent.lo)).next_back().map_or(extent.lo, |((_, lo), _)| *lo);
+        let start =
+            self.owned.range((slot, 0)..=(slot, extent.lo)).next_back().map_or(extent.lo, |((_, lo), _)| *lo);
         self.owned
             .range((slot, start)..=(slot, extent.hi))
             .filter(|(_, a)| a.extent.intersect(&extent).is_some())
@@ -157,7 +158,11 @@ impl Acceptors {
                 None => (Some(g.old), g),
                 Some((old, sum)) => (
                     old.filter(|o| *o == g.old),
-                    Granted { old: sum.old.max(g.old), high: sum.high.max(g.high), floor: sum.floor.max(g.floor) },
+                    Granted {
+                        old: sum.old.max(g.old),
+                        high: sum.high.max(g.high),
+                        floor: sum.floor.max(g.floor),
+                    },
                 ),
             });
         }
@@ -178,7 +183,14 @@ impl Acceptors {
     }
 
     /// Whether a reign still holds over the whole of `extent`.
-    pub fn confirm(&self, slot: Slot, extent: Extent, home: Slot, ballot: Ballot, era: Era) -> Result<(), Denied> {
+    pub fn confirm(
+        &self,
+        slot: Slot,
+        extent: Extent,
+        home: Slot,
+        ballot: Ballot,
+        era: Era,
+    ) -> Result<(), Denied> {
         for lo in self.covering(slot, extent, Some(era))? {
             if let Some(a) = self.owned.get(&(slot, lo)) {
                 a.confirm(home, ballot).map_err(|r| denied(r, a.extent))?;
@@ -191,8 +203,9 @@ impl Acceptors {
     pub fn install(&mut self, replicas: u8, extent: Extent, configuration: &Arc<Configuration>) -> bool {
         let mut changed = false;
         for slot in 0..replicas {
-            let stale =
-                self.parts(slot, extent).any(|(_, a)| a.configuration.epoch < configuration.epoch && !a.is_stopped);
+            let stale = self
+                .parts(slot, extent)
+                .any(|(_, a)| a.configuration.epoch < configuration.epoch && !a.is_stopped);
             if !stale {
                 continue;
             }

@@ -120,7 +120,13 @@ impl Context {
     }
 
     /// Corrects the location of one offset by what an acceptor said.
-    pub(crate) fn learn_not_owner(&mut self, slot: Slot, offset: Offset, asked: NodeId, hint: Option<NodeRef>) {
+    pub(crate) fn learn_not_owner(
+        &mut self,
+        slot: Slot,
+        offset: Offset,
+        asked: NodeId,
+        hint: Option<NodeRef>,
+    ) {
         if self.owner(slot, offset).is_some_and(|o| o.id == asked && o.id != self.me.id) {
             match hint.filter(|h| h.id != asked) {
                 // Only this offset: how far the hint goes is told by the member table soon after.

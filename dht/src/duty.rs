@@ -36,10 +36,7 @@ impl DhtNode {
     }
 
     pub(crate) fn is_gone(&self, id: NodeId) -> bool {
-        self.ctx
-            .members
-            .get(id)
-            .is_none_or(|m| matches!(m.info.state, MemberState::Dead | MemberState::Left))
+        self.ctx.members.get(id).is_none_or(|m| matches!(m.info.state, MemberState::Dead | MemberState::Left))
     }
 
     /// One turn.
@@ -142,8 +139,13 @@ impl DhtNode {
                 for s in self.ctx.space.slots() {
                     extent = self.ctx.locations.around(s, extent.lo, extent);
                 }
-                let holders: Vec<NodeId> =
-                    self.ctx.space.slots().filter_map(|s| self.ctx.owner(s, extent.lo)).map(|n| n.id).collect();
+                let holders: Vec<NodeId> = self
+                    .ctx
+                    .space
+                    .slots()
+                    .filter_map(|s| self.ctx.owner(s, extent.lo))
+                    .map(|n| n.id)
+                    .collect();
                 for (id, _) in self.stayers() {
                     if id != me
                         && !holders.contains(&id)
@@ -188,7 +190,10 @@ impl DhtNode {
                     continue;
                 }
                 let mut rest = vec![part];
-                let own = self.acceptors.iter().filter(|a| a.slot == *slot && !a.is_frozen || !may_double && a.slot != *slot);
+                let own = self
+                    .acceptors
+                    .iter()
+                    .filter(|a| a.slot == *slot && !a.is_frozen || !may_double && a.slot != *slot);
                 for a in own {
                     rest = rest.into_iter().flat_map(|r| r.minus(&a.extent)).collect();
                 }

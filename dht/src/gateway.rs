@@ -100,7 +100,14 @@ impl Gateway {
     }
 
     /// Notes what an answer says of a home interval; a chosen n stays known for what it was said of.
-    fn learn(&mut self, home: Slot, extent: Extent, node: Option<NodeRef>, ballot: Option<Ballot>, known: u64) {
+    fn learn(
+        &mut self,
+        home: Slot,
+        extent: Extent,
+        node: Option<NodeRef>,
+        ballot: Option<Ballot>,
+        known: u64,
+    ) {
         while self.hints.len() <= usize::from(home) {
             self.hints.push(BTreeMap::new());
         }
@@ -282,7 +289,13 @@ impl DhtNode {
     }
 
     /// A replica's answer to a direct read.
-    pub(crate) fn on_read_reply(&mut self, from: NodeRef, rpc: u64, slot: Slot, answer: Result<Sighting, Denied>) {
+    pub(crate) fn on_read_reply(
+        &mut self,
+        from: NodeRef,
+        rpc: u64,
+        slot: Slot,
+        answer: Result<Sighting, Denied>,
+    ) {
         let Some(index) = self.gateway.by_rpc.get(&rpc).copied() else { return };
         let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { return };
         let offset = open.offset;
@@ -323,7 +336,9 @@ impl DhtNode {
         }
         let Some(first) = seen.first() else { return };
         let is_equal = seen.len() >= quorum
-            && seen.iter().all(|s| s.era == first.era && s.stamp == first.stamp && s.stamp.is_none_or(|t| t.1));
+            && seen
+                .iter()
+                .all(|s| s.era == first.era && s.stamp == first.stamp && s.stamp.is_none_or(|t| t.1));
         let record = seen.iter().find_map(|s| s.record.as_ref());
         if is_equal && (first.stamp.is_none() || record.is_some()) {
             let (version, value) = record.map_or((0, None), |r| (r.version, r.value.clone()));
@@ -407,7 +422,9 @@ impl DhtNode {
                 self.gateway.learn(home, extent, Some(*node), *b, known);
             }
             Answer::NotHome { hint: None } => self.gateway.learn(home, extent, None, None, known),
-            Answer::Behind { floor } => self.gateway.learn(home, extent, Some(from), ballot, known.max(*floor)),
+            Answer::Behind { floor } => {
+                self.gateway.learn(home, extent, Some(from), ballot, known.max(*floor))
+            }
             Answer::Done { .. }
             | Answer::Nothing { .. }
             | Answer::Refused { .. }
@@ -492,7 +509,9 @@ impl DhtNode {
         self.gateway.next_scan = None;
         for index in 0..self.gateway.sessions.len() {
             let deadline = self.ctx.config.operation_deadline;
-            let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { continue };
+            let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else {
+                continue;
+            };
             let waited = now.since(open.began);
             let is_read = matches!(open.operation, Operation::Get);
             if waited >= deadline {

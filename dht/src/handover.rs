@@ -31,10 +31,17 @@ const RECEIVING_MAX: usize = 8;
 #[derive(Clone, Debug, PartialEq)]
 enum Stage {
     Offered,
-    Copying { after: Option<(Offset, Key)>, page: u32, is_last: bool },
+    Copying {
+        after: Option<(Offset, Key)>,
+        page: u32,
+        is_last: bool,
+    },
     Draining,
     /// Stopped; the final message is repeated until the receiver has it.
-    Stopped { count: u64, digest: u64 },
+    Stopped {
+        count: u64,
+        digest: u64,
+    },
     Activating,
 }
 
@@ -99,11 +106,21 @@ impl Handovers {
     }
 
     pub(crate) fn describe(&self) -> String {
-        let giving = self.giving.as_ref().map(|g| format!("giving #{} slot {} {:?} to {} {:?}", g.attempt, g.slot, g.extent, g.to.addr, g.stage));
+        let giving = self.giving.as_ref().map(|g| {
+            format!("giving #{} slot {} {:?} to {} {:?}", g.attempt, g.slot, g.extent, g.to.addr, g.stage)
+        });
         let receiving: Vec<String> = self
             .receiving
             .values()
-            .map(|(a, r)| format!("receiving #{a} slot {} {:?} from {} whole {}", r.state.slot, r.state.extent, r.from.addr, r.received.is_some()))
+            .map(|(a, r)| {
+                format!(
+                    "receiving #{a} slot {} {:?} from {} whole {}",
+                    r.state.slot,
+                    r.state.extent,
+                    r.from.addr,
+                    r.received.is_some()
+                )
+            })
             .collect();
         format!("{giving:?} {receiving:?} unconfirmed {:?}", self.unconfirmed)
     }
@@ -115,14 +132,18 @@ impl Handovers {
 
     /// Whether a chunk that overlaps is being received, in this slot or in another.
     pub(crate) fn is_receiving(&self, extent: Extent, slot: impl Fn(Slot) -> bool) -> bool {
-        self.receiving.values().any(|(_, r)| slot(r.state.slot) && r.state.extent.intersect(&extent).is_some())
+        self.receiving
+            .values()
+            .any(|(_, r)| slot(r.state.slot) && r.state.extent.intersect(&extent).is_some())
     }
 }
 
 impl DhtNode {
     /// Offers a chunk; it must lie within one complete acceptor here.
     pub(crate) fn begin_handover(&mut self, slot: Slot, extent: Extent, to: NodeRef) {
-        let Some(a) = self.acceptors.active(slot, extent.lo).filter(|a| a.extent.covers(&extent)) else { return };
+        let Some(a) = self.acceptors.active(slot, extent.lo).filter(|a| a.extent.covers(&extent)) else {
+            return;
+        };
         let (since, state) = (a.since(), Box::new(state_of(a, extent, &self.ctx.space)));
         self.handovers.attempts += 1;
         let attempt = self.handovers.attempts;
@@ -215,7 +236,8 @@ impl DhtNode {
         let Some(g) = self.handovers.giving.as_ref().filter(|g| g.stage == Stage::Draining) else { return };
         let (slot, extent, to, attempt) = (g.slot, g.extent, g.to, g.attempt);
         let reigns = self.homes.reigns.cut_out(extent, |r| r.anchor == slot);
-        if !reigns.iter().all(|at| self.homes.reigns.get(*at).is_none_or(|r| r.is_reigning() && r.is_quiet())) {
+        if !reigns.iter().all(|at| self.homes.reigns.get(*at).is_none_or(|r| r.is_reigning() && r.is_quiet()))
+        {
             let at = self.ctx.now + DRAIN_POLL;
             self.handovers.schedule(at);
             return;
@@ -355,7 +377,13 @@ impl DhtNode {
     }
 
     /// A page of a chunk.
-    pub(crate) fn on_handover_page(&mut self, from: NodeRef, attempt: u64, page: u32, entries: Vec<PageEntry>) {
+    pub(crate) fn on_handover_page(
+        &mut self,
+        from: NodeRef,
+        attempt: u64,
+        page: u32,
+        entries: Vec<PageEntry>,
+    ) {
         let Some((a, r)) = self.handovers.receiving.get_mut(&from.id) else { return };
         if *a != attempt || r.received.is_some() {
             return;
@@ -407,7 +435,11 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverActivated { attempt });
             return;
         }
-        let is_here = self.handovers.receiving.get(&from.id).is_some_and(|(a, r)| *a == attempt && r.received.is_some());
+        let is_here = self
+            .handovers
+            .receiving
+            .get(&from.id)
+            .is_some_and(|(a, r)| *a == attempt && r.received.is_some());
         if !is_here {
             return;
         }
@@ -471,20 +503,24 @@ impl DhtNode {
 
     /// A later member of the slot is complete: a chunk whose giver is gone need not be kept for it.
     pub(crate) fn discard_received(&mut self, slot: Slot, extent: Extent, since: u64) {
-        let gone: Vec<NodeId> = self
-            .handovers
-            .receiving
-            .iter()
-            .filter(|(id, (_, r))| {
-                let came = r.state.configuration.members.get(usize::from(slot)).map_or(0, |m| m.since);
-                r.received.is_some()
-                    && r.state.slot == slot
-                    && came < since
-                    && extent.covers(&r.state.extent)
-                    && self.is_gone(**id)
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let mut gone: Vec<NodeId> = Vec::new();
+        let givers: Vec<NodeId> =
+            self.handovers.receiving.keys().copied().filter(|id| self.is_gone(*id)).collect();
+        for id in givers {
+            let Some((_, r)) = self.handovers.receiving.get_mut(&id) else { continue };
+            let came = r.state.configuration.members.get(usize::from(slot)).map_or(0, |m| m.since);
+            let is_it = r.received.is_some() && r.state.slot == slot && came < since;
+            if !is_it || !extent.contains(r.state.extent.lo) {
+                continue;
+            }
+            match extent.hi.checked_add(1).filter(|lo| *lo <= r.state.extent.hi) {
+                Some(lo) => {
+                    r.state.extent.lo = lo;
+                    r.registers = r.registers.split_off(lo);
+                }
+                None => gone.push(id),
+            }
+        }
         for id in gone {
             self.handovers.receiving.remove(&id);
         }

@@ -77,7 +77,15 @@ enum Decision {
 }
 
 impl DhtNode {
-    fn answer(&mut self, to: Origin, home: Slot, extent: Extent, ballot: Option<Ballot>, known: u64, answer: Answer) {
+    fn answer(
+        &mut self,
+        to: Origin,
+        home: Slot,
+        extent: Extent,
+        ballot: Option<Ballot>,
+        known: u64,
+        answer: Answer,
+    ) {
         let m = Message::OperationReply {
             session: to.session,
             seq: to.seq,
@@ -214,7 +222,11 @@ impl DhtNode {
         answer: Result<(Option<Ballot>, Granted), Denied>,
     ) {
         let quorum = self.ctx.space.quorum();
-        let found = self.homes.reigns.iter_mut().find(|r| matches!(r.phase, Phase::Seeking { rpc: x, .. } if x == rpc));
+        let found = self
+            .homes
+            .reigns
+            .iter_mut()
+            .find(|r| matches!(r.phase, Phase::Seeking { rpc: x, .. } if x == rpc));
         let Some(r) = found else { return };
         let at = (r.home, r.extent.lo);
         let extent = r.extent;
@@ -241,7 +253,9 @@ impl DhtNode {
                 self.ctx.meet_ballot(b);
                 self.lose_reign(at, Some(b));
             }
-            Err(Denied::StaleEpoch { extent, configuration }) => self.learn_configuration(extent, &configuration),
+            Err(Denied::StaleEpoch { extent, configuration }) => {
+                self.learn_configuration(extent, &configuration)
+            }
             Err(Denied::NewerEpoch) => {
                 let configuration = r.configuration.clone();
                 self.ctx.send(from, Message::Install { extent, configuration });
@@ -274,7 +288,11 @@ impl DhtNode {
     }
 
     /// A decided configuration became known: install it, and end what rested on the one before.
-    pub(crate) fn learn_configuration(&mut self, extent: Extent, configuration: &std::sync::Arc<paxos::Configuration>) {
+    pub(crate) fn learn_configuration(
+        &mut self,
+        extent: Extent,
+        configuration: &std::sync::Arc<paxos::Configuration>,
+    ) {
         let r = self.ctx.space.replicas();
         if configuration.members.len() != usize::from(r) {
             return;
@@ -344,7 +362,9 @@ impl DhtNode {
         let busy = r.keys.get(&at).is_some_and(|k| {
             k.sync.is_some()
                 || !k.queue.is_empty()
-                || is_change && k.flights.iter().filter(|f| !f.is_chosen).count() >= self.ctx.config.accepts_in_flight_per_key_max
+                || is_change
+                    && k.flights.iter().filter(|f| !f.is_chosen).count()
+                        >= self.ctx.config.accepts_in_flight_per_key_max
         });
         if is_synced && !busy {
             self.perform_batch((home, lo), at, vec![(from, a)]);
@@ -371,7 +391,8 @@ impl DhtNode {
             .entry(anchor, at.0, &at.1)
             .map_or_else(|| Record::absent(absent_floor), |e| e.record.clone());
         let mut waiters: Vec<Waiter> = Vec::new();
-        let mut upto = r.keys.get(&at).and_then(|k| k.flights.back()).filter(|f| !f.is_chosen).map_or(0, |f| f.n);
+        let mut upto =
+            r.keys.get(&at).and_then(|k| k.flights.back()).filter(|f| !f.is_chosen).map_or(0, |f| f.n);
         for (from, a) in ops {
             let origin = Origin::of(from, &a);
             match self.decide(rat, &record, &a) {
@@ -380,7 +401,14 @@ impl DhtNode {
                     let round = self.homes.next_round;
                     self.homes.has_readers = true;
                     if let Some(r) = self.homes.reigns.get_mut(rat) {
-                        r.readers.push_back(Reader { origin, answer, otherwise, at: at.clone(), upto, round });
+                        r.readers.push_back(Reader {
+                            origin,
+                            answer,
+                            otherwise,
+                            at: at.clone(),
+                            upto,
+                            round,
+                        });
                     }
                 }
                 Decision::Write(next, result, gone) => {
@@ -455,7 +483,14 @@ impl DhtNode {
     }
 
     /// Sends an Accept; the local acceptors vote first, so that the record is at hand.
-    fn send_accept(&mut self, rat: (Slot, Offset), at: (Offset, Key), n: u64, record: Record, waiters: Vec<Waiter>) {
+    fn send_accept(
+        &mut self,
+        rat: (Slot, Offset),
+        at: (Offset, Key),
+        n: u64,
+        record: Record,
+        waiters: Vec<Waiter>,
+    ) {
         let resend_at = self.ctx.now + self.ctx.config.vote_timeout;
         self.homes.schedule(resend_at);
         let Some(r) = self.homes.reigns.get_mut(rat) else { return };
@@ -511,7 +546,13 @@ impl DhtNode {
     }
 
     /// The vote of an acceptor.
-    pub(crate) fn on_accept_reply(&mut self, from: NodeRef, stamp: Stamp, slot: Slot, answer: Result<(), Denied>) {
+    pub(crate) fn on_accept_reply(
+        &mut self,
+        from: NodeRef,
+        stamp: Stamp,
+        slot: Slot,
+        answer: Result<(), Denied>,
+    ) {
         let Some((home, offset, key)) = self.homes.flights.get(&stamp.n).cloned() else { return };
         let (quorum, replicas) = (self.ctx.space.quorum(), usize::from(self.ctx.space.replicas()));
         let Some(r) = self.homes.reigns.find_mut(home, offset) else { return };
@@ -539,7 +580,9 @@ impl DhtNode {
                 self.ctx.meet_ballot(b);
                 self.lose_reign(rat, Some(b));
             }
-            Err(Denied::StaleEpoch { extent, configuration }) => self.learn_configuration(extent, &configuration),
+            Err(Denied::StaleEpoch { extent, configuration }) => {
+                self.learn_configuration(extent, &configuration)
+            }
             Err(Denied::NewerEpoch) => {
                 let m = Message::Install { extent: r.extent, configuration: r.configuration.clone() };
                 let when = self.ctx.now + NOT_READY_RESEND;
@@ -712,7 +755,13 @@ impl DhtNode {
     }
 
     /// What an acceptor holds of a key that is being synced.
-    pub(crate) fn on_sync_reply(&mut self, from: NodeRef, rpc: u64, slot: Slot, answer: Result<Sighting, Denied>) {
+    pub(crate) fn on_sync_reply(
+        &mut self,
+        from: NodeRef,
+        rpc: u64,
+        slot: Slot,
+        answer: Result<Sighting, Denied>,
+    ) {
         let Some((home, offset, key)) = self.homes.syncs.get(&rpc).cloned() else { return };
         let quorum = self.ctx.space.quorum();
         let Some(r) = self.homes.reigns.find_mut(home, offset) else { return };
@@ -720,7 +769,9 @@ impl DhtNode {
         let at = (offset, key);
         let anchor = r.anchor;
         let (r_extent, r_configuration) = (r.extent, r.configuration.clone());
-        let Some(s) = r.keys.get_mut(&at).and_then(|k| k.sync.as_mut()).filter(|s| s.rpc == rpc) else { return };
+        let Some(s) = r.keys.get_mut(&at).and_then(|k| k.sync.as_mut()).filter(|s| s.rpc == rpc) else {
+            return;
+        };
         match answer {
             Ok(g) => {
                 if s.sightings.iter().any(|x| x.slot == slot) {
@@ -736,7 +787,9 @@ impl DhtNode {
                 self.ctx.meet_ballot(b);
                 self.lose_reign(rat, Some(b));
             }
-            Err(Denied::StaleEpoch { extent, configuration }) => self.learn_configuration(extent, &configuration),
+            Err(Denied::StaleEpoch { extent, configuration }) => {
+                self.learn_configuration(extent, &configuration)
+            }
             Err(other) => {
                 let when = self.ctx.now + NOT_READY_RESEND;
                 s.resend_at = s.resend_at.min(when);
@@ -744,7 +797,10 @@ impl DhtNode {
                 match other {
                     Denied::NotOwner { hint } => self.ctx.learn_not_owner(slot, at.0, from.id, hint),
                     Denied::NewerEpoch => {
-                        self.ctx.send(from, Message::Install { extent: r_extent, configuration: r_configuration });
+                        self.ctx.send(
+                            from,
+                            Message::Install { extent: r_extent, configuration: r_configuration },
+                        );
                     }
                     Denied::NotReady
                     | Denied::Low
@@ -776,7 +832,11 @@ impl DhtNode {
         };
         self.ctx.meet_n(top_stamp.n);
         // The highest record travelled unless the local one is as new.
-        let record = match s.sightings.iter().find(|g| g.stamp.map(|t| t.0) == Some(top_stamp) && g.record.is_some()) {
+        let record = match s
+            .sightings
+            .iter()
+            .find(|g| g.stamp.map(|t| t.0) == Some(top_stamp) && g.record.is_some())
+        {
             Some(g) => g.record.clone(),
             None => self
                 .acceptors
@@ -892,7 +952,11 @@ impl DhtNode {
         }
         let mut answers = Vec::new();
         for (i, slot, item) in here {
-            answers.push((i, slot, self.acceptors.confirm(slot, item.extent, item.home, item.ballot, item.era)));
+            answers.push((
+                i,
+                slot,
+                self.acceptors.confirm(slot, item.extent, item.home, item.ballot, item.era),
+            ));
         }
         let me = self.ctx.me;
         self.on_confirm_reply(me, round, answers);
@@ -908,7 +972,9 @@ impl DhtNode {
         let quorum = self.ctx.space.quorum();
         for (i, slot, answer) in answers {
             let Some(r) = self.homes.rounds.get_mut(&round) else { return };
-            let Some((item, granted)) = usize::try_from(i).ok().and_then(|i| r.items.get_mut(i)) else { continue };
+            let Some((item, granted)) = usize::try_from(i).ok().and_then(|i| r.items.get_mut(i)) else {
+                continue;
+            };
             let item = *item;
             match answer {
                 Ok(()) => {
@@ -1016,15 +1082,20 @@ impl DhtNode {
             return;
         }
         self.homes.next_scan = None;
-        let late: Vec<u64> = self.homes.rounds.iter().filter(|(_, r)| r.resend_at <= now).map(|(id, _)| *id).collect();
+        let late: Vec<u64> =
+            self.homes.rounds.iter().filter(|(_, r)| r.resend_at <= now).map(|(id, _)| *id).collect();
         for id in late {
             let again = now + self.ctx.config.vote_timeout;
             let Some(r) = self.homes.rounds.get_mut(&id) else { continue };
             r.sends += 1;
             r.resend_at = again;
             if r.sends > SENDS_MAX {
-                let open: Vec<ConfirmItem> =
-                    r.items.iter().filter(|(_, g)| g.len() < self.ctx.space.quorum()).map(|(i, _)| *i).collect();
+                let open: Vec<ConfirmItem> = r
+                    .items
+                    .iter()
+                    .filter(|(_, g)| g.len() < self.ctx.space.quorum())
+                    .map(|(i, _)| *i)
+                    .collect();
                 self.homes.rounds.remove(&id);
                 for item in open {
                     self.lose_reigns_of(&item, None);
@@ -1099,13 +1170,18 @@ impl DhtNode {
         }
         self.homes.next_scrub = self.ctx.now + Duration::from_millis(500);
         for rat in self.homes.reigns.keys() {
-            let Some(r) = self.homes.reigns.get(rat).filter(|r| r.is_reigning() && !r.is_draining) else { continue };
+            let Some(r) = self.homes.reigns.get(rat).filter(|r| r.is_reigning() && !r.is_draining) else {
+                continue;
+            };
             let mut last = None;
             let mut found = Vec::new();
             if let Some(a) = self.acceptors.find(r.anchor, r.extent.lo) {
                 for (o, k, e) in a.registers.range(r.extent, r.scrub_after.as_ref()).take(SCRUB_STEP) {
                     let at = (o, k.clone());
-                    if e.record.value.is_none() && !r.keys.contains_key(&at) && self.ctx.space.locate(k.as_bytes()).0 == r.home {
+                    if e.record.value.is_none()
+                        && !r.keys.contains_key(&at)
+                        && self.ctx.space.locate(k.as_bytes()).0 == r.home
+                    {
                         found.push((at.clone(), e.mark == r.serial, e.record.clone()));
                     }
                     last = Some(at);

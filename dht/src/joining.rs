@@ -102,7 +102,9 @@ impl DhtNode {
     /// Whether this ring may be given up: it is ours alone and nothing was acknowledged in it.
     fn may_dissolve(&self) -> bool {
         let is_alone = self.ctx.members.iter().next().is_none();
-        is_alone && !self.has_acknowledged && self.acceptors.keys() == 0
+        is_alone
+            && !self.has_acknowledged
+            && self.acceptors.keys() == 0
             && (self.phase == Phase::Probation || self.phase == Phase::Member && self.is_creator)
     }
 
@@ -132,10 +134,14 @@ impl DhtNode {
         }
         let deny = |node: &mut DhtNode, r| node.ctx.send(from, Message::JoinDenied(r));
         // Of two creators on probation that name each other the one with the lower id lets the other in.
-        if self.phase == Phase::Probation && self.joining.seeds.contains(&from.addr) && self.ctx.me.id < from.id {
+        if self.phase == Phase::Probation
+            && self.joining.seeds.contains(&from.addr)
+            && self.ctx.me.id < from.id
+        {
             self.become_member(true);
         }
-        let Some(ring) = self.ctx.ring.filter(|_| matches!(self.phase, Phase::Member | Phase::Leaving)) else {
+        let Some(ring) = self.ctx.ring.filter(|_| matches!(self.phase, Phase::Member | Phase::Leaving))
+        else {
             deny(self, JoinRefusal::NotReady);
             return;
         };

@@ -126,9 +126,15 @@ mod tests {
         l.set(0, Extent::new(10, 19), node(1));
         l.set(0, Extent::new(20, 29), node(2));
         l.set(0, Extent::new(15, 24), node(3));
-        let got: Vec<(u128, u128, Option<u64>)> =
-            l.pieces(0, Extent::new(5, 35)).into_iter().map(|(e, n)| (e.lo, e.hi, n.map(|n| n.id.0))).collect();
-        assert_eq!(got, [(5, 9, None), (10, 14, Some(1)), (15, 24, Some(3)), (25, 29, Some(2)), (30, 35, None)]);
+        let got: Vec<(u128, u128, Option<u64>)> = l
+            .pieces(0, Extent::new(5, 35))
+            .into_iter()
+            .map(|(e, n)| (e.lo, e.hi, n.map(|n| n.id.0)))
+            .collect();
+        assert_eq!(
+            got,
+            [(5, 9, None), (10, 14, Some(1)), (15, 24, Some(3)), (25, 29, Some(2)), (30, 35, None)]
+        );
         assert_eq!(l.owner(0, 24).map(|n| n.id.0), Some(3));
         assert_eq!(l.owner(0, 30), None);
         l.set_node(node(3), &[]);

@@ -52,7 +52,13 @@ pub struct DhtNode {
 impl DhtNode {
     /// A node that is in no ring yet. `seed` is all the randomness it will ever use; `client_addr` is what it
     /// tells others of where it answers clients.
-    pub fn new(config: Config, me: NodeRef, client_addr: Option<SocketAddr>, seed: u64, now: Time) -> DhtNode {
+    pub fn new(
+        config: Config,
+        me: NodeRef,
+        client_addr: Option<SocketAddr>,
+        seed: u64,
+        now: Time,
+    ) -> DhtNode {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let detector = DetectorConfig {
             ping_interval: config.ping_interval,
@@ -281,7 +287,8 @@ impl DhtNode {
 
     /// What a member says that it owns; what this node owns itself it knows better.
     fn learn_owned(&mut self, id: ring::NodeId) {
-        let Some((node, owned)) = self.ctx.members.get(id).map(|m| (m.info.node, m.info.owned.clone())) else {
+        let Some((node, owned)) = self.ctx.members.get(id).map(|m| (m.info.node, m.info.owned.clone()))
+        else {
             return;
         };
         let whole = self.ctx.space.whole();
@@ -300,7 +307,9 @@ impl DhtNode {
         let of_state = |node: &DhtNode, is_dead: bool| -> Vec<ring::NodeId> {
             let members = node.ctx.members.iter();
             members
-                .filter(|m| m.info.state != MemberState::Left && (m.info.state == MemberState::Dead) == is_dead)
+                .filter(|m| {
+                    m.info.state != MemberState::Left && (m.info.state == MemberState::Dead) == is_dead
+                })
                 .map(|m| m.info.node.id)
                 .collect()
         };
@@ -326,7 +335,8 @@ impl DhtNode {
     pub(crate) fn publish_leave(&mut self) {
         let info = self.ctx.members.me().clone();
         let strength = self.ctx.members.strength();
-        let to: Vec<NodeRef> = self.ctx.members.iter().filter(|m| m.is_in_ring()).map(|m| m.info.node).collect();
+        let to: Vec<NodeRef> =
+            self.ctx.members.iter().filter(|m| m.is_in_ring()).map(|m| m.info.node).collect();
         for n in to {
             let table = ring::members::Gossip::Table { members: vec![info.clone()], strength };
             self.ctx.send(n, Message::Gossip(table));
@@ -373,7 +383,9 @@ impl DhtNode {
             Message::AcceptReply { stamp, slot, answer } => self.on_accept_reply(from, stamp, slot, answer),
             Message::Confirm { round, items } => self.serve_confirm(from, round, &items),
             Message::ConfirmReply { round, answers } => self.on_confirm_reply(from, round, answers),
-            Message::Read { rpc, slots, key, wants_record } => self.serve_read(from, rpc, slots, &key, wants_record),
+            Message::Read { rpc, slots, key, wants_record } => {
+                self.serve_read(from, rpc, slots, &key, wants_record)
+            }
             Message::ReadReply { rpc, slot, answer } => self.on_read_reply(from, rpc, slot, answer),
             Message::Drop { home, slots, key, stamp, era } => self.serve_drop(home, slots, &key, stamp, era),
             Message::Operation(attempt) => self.on_operation(from, attempt),
@@ -401,20 +413,26 @@ impl DhtNode {
             Message::ChangeAccept { rpc, slot, extent, era, ballot, members } => {
                 self.serve_change_accept(from, rpc, slot, extent, era, ballot, &members);
             }
-            Message::ChangeAcceptReply { rpc, slot, answer } => self.on_change_accept_reply(from, rpc, slot, answer),
+            Message::ChangeAcceptReply { rpc, slot, answer } => {
+                self.on_change_accept_reply(from, rpc, slot, answer)
+            }
             Message::Install { extent, configuration } => self.learn_configuration(extent, &configuration),
             Message::FillPull { rpc, slot, extent, era, target, after } => {
                 self.serve_fill_pull(from, rpc, slot, extent, era, target, after.as_ref());
             }
             Message::FillPage { rpc, slot, answer } => self.on_fill_page(from, rpc, slot, answer),
-            Message::FrozenQuery { slot, extent, since } => self.serve_frozen_query(from, slot, extent, since),
+            Message::FrozenQuery { slot, extent, since } => {
+                self.serve_frozen_query(from, slot, extent, since)
+            }
             Message::FrozenReply { slot, extent, since } => {
                 self.acceptors.discard_frozen(slot, extent, since);
                 self.discard_received(slot, extent, since);
             }
             Message::HandoverOffer { attempt, state } => self.on_handover_offer(from, attempt, *state),
             Message::HandoverContinue { attempt, page } => self.on_handover_continue(from, attempt, page),
-            Message::HandoverPage { attempt, page, entries } => self.on_handover_page(from, attempt, page, entries),
+            Message::HandoverPage { attempt, page, entries } => {
+                self.on_handover_page(from, attempt, page, entries)
+            }
             Message::HandoverFinal { attempt, state, entries, dropped, count: _, digest: _ } => {
                 self.on_handover_final(from, attempt, *state, entries, &dropped);
             }
@@ -553,7 +571,8 @@ impl DhtNode {
     /// What this node holds and does, in a few lines, for a reader of a failed run.
     pub fn describe(&self) -> String {
         use core::fmt::Write;
-        let mut out = format!("{} {:?} strength {:?}\n", self.ctx.me, self.phase, self.ctx.members.strength());
+        let mut out =
+            format!("{} {:?} strength {:?}\n", self.ctx.me, self.phase, self.ctx.members.strength());
         for a in self.acceptors.iter() {
             let state = match (a.is_complete, a.is_frozen, a.is_stopped) {
                 (true, false, false) => "",
@@ -577,7 +596,9 @@ impl DhtNode {
             .ctx
             .members
             .iter()
-            .map(|m| format!("{}:{:?}{}", m.info.node.addr, m.info.state, if m.is_suspected { "?" } else { "" }))
+            .map(|m| {
+                format!("{}:{:?}{}", m.info.node.addr, m.info.state, if m.is_suspected { "?" } else { "" })
+            })
             .collect();
         let _ = writeln!(out, "    members: {}", gone.join(" "));
         let holes = &self.holes;

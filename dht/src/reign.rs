@@ -107,13 +107,7 @@ impl KeyState {
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// Grants are gathered; operations wait.
-    Seeking {
-        rpc: u64,
-        grants: SlotSet,
-        waiting: VecDeque<(NodeRef, Attempt)>,
-        resend_at: Time,
-        sends: u32,
-    },
+    Seeking { rpc: u64, grants: SlotSet, waiting: VecDeque<(NodeRef, Attempt)>, resend_at: Time, sends: u32 },
     /// It leads.
     Reigning,
 }
@@ -166,7 +160,13 @@ impl Reign {
             ballot,
             configuration,
             anchor,
-            phase: Phase::Seeking { rpc, grants: SlotSet::default(), waiting: VecDeque::new(), resend_at, sends: 1 },
+            phase: Phase::Seeking {
+                rpc,
+                grants: SlotSet::default(),
+                waiting: VecDeque::new(),
+                resend_at,
+                sends: 1,
+            },
             serial,
             floor: Stamp::ZERO,
             first_floor: 0,
@@ -224,7 +224,11 @@ impl Reign {
 
     /// Whether nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.readers.is_empty() && self.keys.values().all(|k| k.sync.is_none() && k.queue.is_empty() && k.flights.iter().all(|f| f.is_chosen))
+        self.readers.is_empty()
+            && self
+                .keys
+                .values()
+                .all(|k| k.sync.is_none() && k.queue.is_empty() && k.flights.iter().all(|f| f.is_chosen))
     }
 
     /// Cuts the reign: `self` keeps what is below `at`. Both go on under the same ballot.

@@ -13,7 +13,7 @@
 //! Source: `docs/protocol.md`, section 6.
 
 use crate::api::Event;
-use crate::message::{Denied, Era, Message, PageEntry, PageEnd};
+use crate::message::{Denied, Era, Message, PageEnd, PageEntry};
 use crate::node::DhtNode;
 use crate::transfer::{acceptor_of, page, state_of, store_entries};
 use core::time::Duration;
@@ -106,7 +106,14 @@ impl Replacements {
         let fills: Vec<String> = self
             .fills
             .values()
-            .map(|f| format!("fill slot {} {:?} ends {:?}", f.slot, f.extent, f.donors.iter().map(|(s, d)| (*s, d.end.is_some())).collect::<Vec<_>>()))
+            .map(|f| {
+                format!(
+                    "fill slot {} {:?} ends {:?}",
+                    f.slot,
+                    f.extent,
+                    f.donors.iter().map(|(s, d)| (*s, d.end.is_some())).collect::<Vec<_>>()
+                )
+            })
             .collect();
         format!("{replacing:?} {fills:?} proposed {}", self.proposed.len())
     }
@@ -311,8 +318,7 @@ impl DhtNode {
         };
         promises.insert(slot, accepted);
         let others = promises.keys().filter(|s| **s != r.slot).count();
-        let reported =
-            promises.values().flatten().max_by_key(|(b, _)| *b).map(|(_, m)| m.clone());
+        let reported = promises.values().flatten().max_by_key(|(b, _)| *b).map(|(_, m)| m.clone());
         let members = match reported {
             Some(m) if promises.len() >= quorum => m,
             None if others >= quorum => {
@@ -327,7 +333,12 @@ impl DhtNode {
             }
             _ => return,
         };
-        r.stage = Stage::Accepting { configuration: configuration.clone(), ballot: *ballot, members, grants: Vec::new() };
+        r.stage = Stage::Accepting {
+            configuration: configuration.clone(),
+            ballot: *ballot,
+            members,
+            grants: Vec::new(),
+        };
         r.give_up_at = self.ctx.now + STALL;
         self.transmit_replacement(rpc);
     }
@@ -379,7 +390,8 @@ impl DhtNode {
                     Some(p) => Err(Denied::Promised(p)),
                     None => {
                         self.acceptors.cut_extent(slot, extent);
-                        let lows: Vec<Offset> = self.acceptors.parts(slot, extent).map(|(e, _)| e.lo).collect();
+                        let lows: Vec<Offset> =
+                            self.acceptors.parts(slot, extent).map(|(e, _)| e.lo).collect();
                         for lo in lows {
                             if let Some(a) = self.acceptors.find_mut(slot, lo) {
                                 // Not refused: no promise here is higher.
@@ -395,7 +407,13 @@ impl DhtNode {
     }
 
     /// A grant; with Q of them the next epoch is decided.
-    pub(crate) fn on_change_accept_reply(&mut self, from: NodeRef, rpc: u64, slot: Slot, answer: Result<(), Denied>) {
+    pub(crate) fn on_change_accept_reply(
+        &mut self,
+        from: NodeRef,
+        rpc: u64,
+        slot: Slot,
+        answer: Result<(), Denied>,
+    ) {
         let quorum = self.ctx.space.quorum();
         let Some(r) = self.replacements.replacing.get_mut(&rpc) else { return };
         let extent = r.extent;
@@ -438,7 +456,8 @@ impl DhtNode {
             if m.replica.node != self.ctx.me.id || m.since != c.epoch {
                 continue;
             }
-            let Some((proposed_slot, extents)) = self.replacements.proposed.get_mut(&m.replica.counter) else {
+            let Some((proposed_slot, extents)) = self.replacements.proposed.get_mut(&m.replica.counter)
+            else {
                 continue;
             };
             if *proposed_slot != slot {
@@ -481,9 +500,9 @@ impl DhtNode {
             .filter(|a| !a.is_complete && !a.is_frozen)
             .map(|a| (a.slot, a.extent, Era::of(&a.configuration)))
             .collect();
-        self.replacements
-            .fills
-            .retain(|_, f| incomplete.iter().any(|(s, e, era)| *s == f.slot && *e == f.extent && *era == f.era));
+        self.replacements.fills.retain(|_, f| {
+            incomplete.iter().any(|(s, e, era)| *s == f.slot && *e == f.extent && *era == f.era)
+        });
         for (slot, whole, _) in incomplete {
             // Each donor must own the whole extent of a stream.
             let mut extent = whole;
@@ -496,7 +515,9 @@ impl DhtNode {
             if extent != whole {
                 self.acceptors.cut_extent(slot, extent);
             }
-            let Some(era) = self.acceptors.find(slot, extent.lo).map(|a| Era::of(&a.configuration)) else { continue };
+            let Some(era) = self.acceptors.find(slot, extent.lo).map(|a| Era::of(&a.configuration)) else {
+                continue;
+            };
             let f = self.replacements.fills.entry((slot, extent.lo)).or_insert_with(|| Filling {
                 slot,
                 extent,
@@ -544,7 +565,10 @@ impl DhtNode {
         let after = d.after.clone();
         let era = f.era;
         let Some(since) = self.acceptors.find(slot, extent.lo).map(Acceptor::since) else { return };
-        self.ctx.send(owner, Message::FillPull { rpc, slot: donor_slot, extent, era, target: (slot, since), after });
+        self.ctx.send(
+            owner,
+            Message::FillPull { rpc, slot: donor_slot, extent, era, target: (slot, since), after },
+        );
     }
 
     /// A page for a member that is being filled.
@@ -647,9 +671,12 @@ impl DhtNode {
                 d.resend_at = now + NOT_READY_RESEND;
             }
         }
-        let Some(f) = self.replacements.fills.get_mut(&(slot, extent.lo)).filter(|f| f.era == era) else { return };
+        let Some(f) = self.replacements.fills.get_mut(&(slot, extent.lo)).filter(|f| f.era == era) else {
+            return;
+        };
         if f.donors.values().filter(|d| d.end.is_some()).count() >= quorum {
-            let donors: Vec<Acceptor> = std::mem::take(&mut f.donors).into_values().filter_map(|d| d.end).collect();
+            let donors: Vec<Acceptor> =
+                std::mem::take(&mut f.donors).into_values().filter_map(|d| d.end).collect();
             self.replacements.fills.remove(&(slot, extent.lo));
             self.finish_fill(slot, extent, era, donors);
         }

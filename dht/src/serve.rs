@@ -9,10 +9,17 @@ use store::{Ballot, Key, Record, Stamp};
 
 impl DhtNode {
     /// Fills in who is to be asked instead.
-    fn with_hint<T>(&self, answer: Result<T, Denied>, slot: Slot, offset: u128, asker: NodeRef) -> Result<T, Denied> {
+    fn with_hint<T>(
+        &self,
+        answer: Result<T, Denied>,
+        slot: Slot,
+        offset: u128,
+        asker: NodeRef,
+    ) -> Result<T, Denied> {
         answer.map_err(|d| match d {
             Denied::NotOwner { hint: None } => {
-                let hint = self.ctx.owner(slot, offset).filter(|o| o.id != self.ctx.me.id && o.id != asker.id);
+                let hint =
+                    self.ctx.owner(slot, offset).filter(|o| o.id != self.ctx.me.id && o.id != asker.id);
                 Denied::NotOwner { hint }
             }
             other @ (Denied::NotOwner { .. }
@@ -51,9 +58,9 @@ impl DhtNode {
         for at in self.homes.reigns.cut_out(extent, |r| r.home == home && r.ballot < ballot) {
             let is_ours = ballot.node == self.ctx.me.id;
             let held = self.homes.reigns.get(at).is_some_and(|r| {
-                self.acceptors.find(r.anchor, r.extent.lo).is_some_and(|a| {
-                    a.homes.get(usize::from(home)).is_some_and(|h| h.promised >= ballot)
-                })
+                self.acceptors
+                    .find(r.anchor, r.extent.lo)
+                    .is_some_and(|a| a.homes.get(usize::from(home)).is_some_and(|h| h.promised >= ballot))
             });
             if held && !is_ours {
                 self.lose_reign(at, Some(ballot));
@@ -129,7 +136,14 @@ impl DhtNode {
         self.ctx.send(from, Message::ConfirmReply { round, answers });
     }
 
-    pub(crate) fn serve_read(&mut self, from: NodeRef, rpc: u64, slots: SlotSet, key: &Key, wants_record: bool) {
+    pub(crate) fn serve_read(
+        &mut self,
+        from: NodeRef,
+        rpc: u64,
+        slots: SlotSet,
+        key: &Key,
+        wants_record: bool,
+    ) {
         let (home, offset) = self.ctx.space.locate(key.as_bytes());
         for slot in slots.iter() {
             let answer = match self.acceptors.find(slot, offset) {
@@ -153,7 +167,8 @@ impl DhtNode {
         let (_, offset) = self.ctx.space.locate(key.as_bytes());
         let mut dropped = false;
         for slot in slots.iter() {
-            let is_era = self.acceptors.find(slot, offset).is_some_and(|a| a.check(era.epoch, era.tag).is_ok());
+            let is_era =
+                self.acceptors.find(slot, offset).is_some_and(|a| a.check(era.epoch, era.tag).is_ok());
             dropped |= is_era && self.acceptors.drop_key(slot, home, stamp, offset, key);
         }
         if dropped {

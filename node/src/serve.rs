@@ -11,7 +11,12 @@ use crate::seeds::HostPort;
 /// without waiting for tasks that are left.
 pub fn serve(settings: Settings) -> Result<(), Report> {
     logging::init(LogFormat::Auto, &settings.log).map_err(|e| {
-        Report::new(SETTING_INVALID, "the log cannot be set up", e.to_string(), "set --log to a level, as info")
+        Report::new(
+            SETTING_INVALID,
+            "the log cannot be set up",
+            e.to_string(),
+            "set --log to a level, as info",
+        )
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
         Report::new(INTERNAL, "the runtime does not start", e.to_string(), "raise the limit on threads")
