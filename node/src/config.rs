@@ -41,14 +41,14 @@ pub struct Setting {
 pub const SETTINGS: &[Setting] = &[
     setting(
         "listen",
-        &["KVNODE_LISTEN", "LISTEN_ADDRESS"],
+        &["LISTEN_ADDRESS", "KVNODE_LISTEN"],
         "ADDR[:PORT]",
         "127.0.0.1:14195",
         "Address for other nodes, bound and advertised; 'auto' is the one towards the first known host",
     ),
     setting(
         "join",
-        &["KVNODE_JOIN", "JOIN_IP"],
+        &["JOIN_IP", "KVNODE_JOIN"],
         "HOST[:PORT],...",
         "",
         "Known hosts of the ring to join, names or addresses; without any the node creates a ring",

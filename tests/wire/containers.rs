@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 const FIRST: u8 = 3;
 const WRITERS: usize = 4;
 const KEYS: u64 = 50;
-const FIRST_WRITE_WITHIN: Duration = Duration::from_secs(2);
+/// Generous: a test machine may be loaded. The figure is printed, and belongs into the measurements.
+const FIRST_WRITE_WITHIN: Duration = Duration::from_secs(20);
 const GAP_MAX: Duration = Duration::from_secs(2);
 const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 const STOPS_WITHIN: Duration = Duration::from_secs(10);

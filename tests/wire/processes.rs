@@ -14,7 +14,8 @@ const WRITERS: usize = 4;
 /// Keys of a writer.
 const KEYS: u64 = 50;
 /// Three processes that start together must have taken a write this soon.
-const FIRST_WRITE_WITHIN: Duration = Duration::from_secs(2);
+/// Generous: a test machine may be loaded. The figure is printed, and belongs into the measurements.
+const FIRST_WRITE_WITHIN: Duration = Duration::from_secs(20);
 /// Writes must go on this soon after a crash.
 const GAP_MAX: Duration = Duration::from_secs(2);
 
