@@ -21,7 +21,12 @@ pub(crate) async fn overlay_address(
             Err(RunError::NotAdvertisable { addr })
         }
         Listen::At(addr) => Ok(addr),
-        Listen::Auto { .. } if join.is_empty() => Err(RunError::AutoWithoutJoin),
+        Listen::Auto { port } if join.is_empty() => {
+            // No packet is sent: the address, of a network kept for documents, only picks the default route.
+            let outside = SocketAddr::from(([192, 0, 2, 1], 9));
+            let ip = source_towards(outside).await.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+            Ok(SocketAddr::new(ip, port))
+        }
         Listen::Auto { port } => {
             let began = Instant::now();
             loop {
