@@ -323,6 +323,7 @@ impl DhtNode {
             m.owned.clear();
         });
         self.publish_leave();
+        self.end_operations();
         for id in std::mem::take(&mut self.leave_requests) {
             self.ctx.reply(id, Reply::Left { is_clean });
         }

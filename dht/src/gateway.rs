@@ -500,6 +500,18 @@ impl DhtNode {
         }
     }
 
+    /// The node has left and will not hear of its open operations any more: each gets its reply now.
+    pub(crate) fn end_operations(&mut self) {
+        for index in 0..self.gateway.sessions.len() {
+            let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { continue };
+            let is_definite = open.outstanding.is_empty() || matches!(open.operation, Operation::Get);
+            let waited = self.ctx.now.since(open.began);
+            let phase = self.phase;
+            let f = if is_definite { Failure::NotReady { phase } } else { Failure::Unknown { waited } };
+            self.finish(index, Reply::Failed(f));
+        }
+    }
+
     /// Wakes what waited long enough.
     pub(crate) fn scan_gateway(&mut self) {
         let now = self.ctx.now;

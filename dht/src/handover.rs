@@ -186,6 +186,10 @@ impl DhtNode {
     /// The receiver is ready for the next page.
     pub(crate) fn on_handover_continue(&mut self, from: NodeRef, attempt: u64, page: u32) {
         let now = self.ctx.now;
+        if self.giving(from, attempt).is_none() {
+            self.tell_what_became_of(from, attempt);
+            return;
+        }
         let Some(g) = self.giving(from, attempt) else { return };
         let is_next = match &g.stage {
             Stage::Offered => page == 0,
@@ -196,6 +200,18 @@ impl DhtNode {
             g.progress_at = now;
             self.send_next_page();
         }
+    }
+
+    /// A receiver asks about an attempt that is not under way: either its Activate is unconfirmed, or it was
+    /// aborted and the receiver did not hear that. (If it was confirmed, the receiver ignores the answer.)
+    fn tell_what_became_of(&mut self, from: NodeRef, attempt: u64) {
+        let is_unconfirmed = self.handovers.unconfirmed.get(&attempt).is_some_and(|u| u.to.id == from.id);
+        let m = if is_unconfirmed {
+            Message::HandoverActivate { attempt }
+        } else {
+            Message::HandoverAbort { attempt }
+        };
+        self.ctx.send(from, m);
     }
 
     fn send_next_page(&mut self) {
@@ -279,6 +295,10 @@ impl DhtNode {
     /// The receiver holds the chunk.
     pub(crate) fn on_handover_received(&mut self, from: NodeRef, attempt: u64, count: u64, digest: u64) {
         let now = self.ctx.now;
+        if self.giving(from, attempt).is_none() {
+            self.tell_what_became_of(from, attempt);
+            return;
+        }
         let Some(g) = self.giving(from, attempt) else { return };
         let Stage::Stopped { count: c, digest: d } = g.stage else { return };
         if (count, digest) != (c, d) {
@@ -484,8 +504,20 @@ impl DhtNode {
                 }
             }
         }
-        for (_, r) in self.handovers.receiving.values().filter(|(_, r)| r.received.is_some()) {
+        for (attempt, r) in self.handovers.receiving.values() {
             if !self.is_gone(r.from.id) {
+                // An Abort may have been lost; the giver says so again.
+                let attempt = *attempt;
+                out.push((
+                    r.from,
+                    match r.received {
+                        Some((count, digest)) => Message::HandoverReceived { attempt, count, digest },
+                        None => Message::HandoverContinue { attempt, page: r.page },
+                    },
+                ));
+                continue;
+            }
+            if r.received.is_none() {
                 continue;
             }
             let (slot, extent) = (r.state.slot, r.state.extent);

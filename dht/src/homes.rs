@@ -250,8 +250,12 @@ impl DhtNode {
                 }
             }
             Err(Denied::Promised(b)) => {
+                let is_preferred = r.anchor == r.home;
                 self.ctx.meet_ballot(b);
-                self.lose_reign(at, Some(b));
+                // The owner of the home slot was only outnumbered, by whoever led before: it asks again with a
+                // higher ballot. A stand-in gives way.
+                self.lose_reign(at, if is_preferred { None } else { Some(b) });
+                self.is_duty_due = true;
             }
             Err(Denied::StaleEpoch { extent, configuration }) => {
                 self.learn_configuration(extent, &configuration)
