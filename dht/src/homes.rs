@@ -520,6 +520,7 @@ impl DhtNode {
         let (home, era, serial) = (r.home, r.era(), r.serial);
         let stamp = Stamp { ballot: r.ballot, n };
         let record = f.record.clone();
+        let anchor = r.anchor;
         let mut remote: [Option<(NodeRef, SlotSet)>; 7] = [None; 7];
         let mut here = SlotSet::default();
         for slot in self.ctx.space.slots().filter(|s| !f.granted.contains(*s) && !f.low.contains(*s)) {
@@ -538,7 +539,9 @@ impl DhtNode {
             let m = Message::Accept { home, slots, key: at.1.clone(), stamp, era, record: record.clone() };
             self.ctx.send(to, m);
         }
-        for slot in here.iter() {
+        // The anchor votes first: a quorum of other slots here would let the next operation be performed on what
+        // the anchor still holds from before.
+        for slot in here.iter().filter(|s| *s == anchor).chain(here.iter().filter(|s| *s != anchor)) {
             let answer =
                 self.acceptors.vote(slot, at.0, era, |a| a.accept(home, stamp, at.0, &at.1, &record, serial));
             if answer.is_ok() {
