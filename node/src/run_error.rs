@@ -45,9 +45,6 @@ pub enum RunError {
         /// The address.
         addr: SocketAddr,
     },
-    /// `auto` without anything to look towards.
-    #[error("the overlay address is `auto`, and there is no join address towards which it could be found")]
-    AutoWithoutJoin,
     /// No ring took the node.
     #[error("could not join a ring within {} s through {}: {}", waited.as_secs(), hosts.join(", "), reasons.join("; "))]
     JoinTimeout {
@@ -97,7 +94,7 @@ impl RunError {
     pub fn code(&self) -> &'static str {
         match self {
             RunError::PortTaken { .. } | RunError::NotOurs { .. } | RunError::Bind { .. } => "KV-BIND-001",
-            RunError::NotAdvertisable { .. } | RunError::AutoWithoutJoin => "KV-CFG-004",
+            RunError::NotAdvertisable { .. } => "KV-CFG-004",
             RunError::JoinTimeout { .. } => "KV-JOIN-001",
             RunError::Unresolved { .. } => "KV-JOIN-002",
             RunError::ReplicationFactor { .. } | RunError::IdTaken { .. } => "KV-JOIN-003",
@@ -118,9 +115,6 @@ impl RunError {
             RunError::NotAdvertisable { .. } => {
                 "set --listen (LISTEN_ADDRESS) to the one address at which other nodes reach this one, or to auto".to_owned()
             }
-            RunError::AutoWithoutJoin => {
-                "name a known host with --join (JOIN_IP), or an address with --listen (LISTEN_ADDRESS)".to_owned()
-            }
             RunError::JoinTimeout { .. } => {
                 "start a node at one of these addresses, correct --join (JOIN_IP), or wait longer with --join-timeout".to_owned()
             }
@@ -139,7 +133,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::PortTaken { .. } | RunError::NotOurs { .. } | RunError::Bind { .. } => 10,
-            RunError::NotAdvertisable { .. } | RunError::AutoWithoutJoin => 2,
+            RunError::NotAdvertisable { .. } => 2,
             RunError::JoinTimeout { .. } | RunError::Unresolved { .. } => 11,
             RunError::ReplicationFactor { .. } | RunError::IdTaken { .. } => 12,
             RunError::Internal { .. } => 1,
