@@ -300,6 +300,15 @@ pub enum Event {
         /// The configuration.
         configuration: Arc<Configuration>,
     },
+    /// A replica that had been replaced goes on, its successor being gone.
+    Resumed {
+        /// The slot.
+        slot: Slot,
+        /// The offsets.
+        extent: Extent,
+        /// The configuration.
+        configuration: Arc<Configuration>,
+    },
     /// A reign began here.
     ReignBegan {
         /// The home slot.

@@ -11,6 +11,8 @@ pub mod api;
 pub mod config;
 mod context;
 mod duty;
+mod fill;
+mod frozen;
 mod gateway;
 mod handover;
 mod homes;

@@ -234,6 +234,8 @@ pub struct AcceptorState {
 pub struct PageEnd {
     /// The donor's memory without its registers, as it is now.
     pub state: AcceptorState,
+    /// Count and digest of all entries of the stream: what the receiver said that it holds, and this page's.
+    pub sum: (u64, u64),
 }
 
 /// What a ring says of itself to one who asks to be let in.
@@ -530,6 +532,8 @@ pub enum Message {
         target: (Slot, u64),
         /// After which entry.
         after: Option<(Offset, Key)>,
+        /// Count and digest of what came so far.
+        held: (u64, u64),
     },
     /// A page, the last one with the donor's state.
     FillPage {
@@ -557,6 +561,86 @@ pub enum Message {
         extent: Extent,
         /// The epoch in which the complete member came in.
         since: u64,
+    },
+    /// Who has memory of this slot that was replaced?
+    MemorySeek {
+        /// The slot.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+    },
+    /// Memory of the slot at the answering node.
+    MemoryFound {
+        /// The slot.
+        slot: Slot,
+        /// Frozen memory (whole), and members that froze before they were complete and never will be (not whole):
+        /// interval, the epoch in which the member came in, whether it is whole.
+        pieces: Vec<(Extent, u64, bool)>,
+    },
+    /// To which members of a slot did this acceptor donate?
+    DonationQuery {
+        /// Echoed.
+        rpc: u64,
+        /// The acceptor asked.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+        /// The configuration.
+        era: Era,
+        /// The slot in question.
+        of: Slot,
+    },
+    /// The epochs in which those members came in.
+    DonationReply {
+        /// From the request.
+        rpc: u64,
+        /// The acceptor.
+        slot: Slot,
+        /// The epochs.
+        answer: Result<Vec<u64>, Denied>,
+    },
+    /// Asks for the next page of frozen memory; answered by a FillPage.
+    FrozenPull {
+        /// Echoed.
+        rpc: u64,
+        /// The slot of both.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+        /// The epoch in which the frozen member came in.
+        since: u64,
+        /// The epoch in which the receiver came in.
+        receiver: u64,
+        /// After which entry.
+        after: Option<(Offset, Key)>,
+        /// Count and digest of what came so far.
+        held: (u64, u64),
+        /// Members of the slot that froze unfinished, by the epoch in which they came in.
+        unfinished: Vec<u64>,
+    },
+    /// A frozen holder asks acceptors never to donate to the member that replaced it.
+    Refuse {
+        /// Echoed.
+        rpc: u64,
+        /// The acceptor asked.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+        /// The slot of the frozen holder.
+        of: Slot,
+        /// The epoch in which the frozen holder came in.
+        after: u64,
+        /// Members of the slot that froze unfinished, by the epoch in which they came in.
+        unfinished: Vec<u64>,
+    },
+    /// The intervals for which that is promised, each with the configuration whose member is refused.
+    RefuseReply {
+        /// From the request.
+        rpc: u64,
+        /// The acceptor.
+        slot: Slot,
+        /// Intervals and configurations.
+        pieces: Vec<(Extent, Arc<Configuration>)>,
     },
 
     /// The owner of a chunk offers it; the receiver answers with Continue or Abort.

@@ -13,6 +13,7 @@ use crate::handover::Handovers;
 use crate::homes::Homes;
 use crate::joining::Joining;
 use crate::message::{Message, Operation};
+use crate::frozen::FrozenPull;
 use crate::replacement::Replacements;
 use paxos::Acceptor;
 use rand_chacha::ChaCha8Rng;
@@ -404,6 +405,7 @@ impl DhtNode {
                 self.serve_configuration_query(from, rpc, slot, extent);
             }
             Message::ConfigurationReply { rpc, slot, extent: _, pieces } => {
+                self.drop_what_is_complete_elsewhere(from, slot, &pieces);
                 self.on_configuration_reply(from, rpc, slot, pieces);
             }
             Message::ChangePrepare { rpc, slot, extent, era, ballot, suspect } => {
@@ -419,10 +421,24 @@ impl DhtNode {
                 self.on_change_accept_reply(from, rpc, slot, answer)
             }
             Message::Install { extent, configuration } => self.learn_configuration(extent, &configuration),
-            Message::FillPull { rpc, slot, extent, era, target, after } => {
-                self.serve_fill_pull(from, rpc, slot, extent, era, target, after.as_ref());
+            Message::FillPull { rpc, slot, extent, era, target, after, held } => {
+                self.serve_fill_pull(from, rpc, slot, extent, era, target, after.as_ref(), held);
             }
             Message::FillPage { rpc, slot, answer } => self.on_fill_page(from, rpc, slot, answer),
+            Message::MemorySeek { slot, extent } => self.serve_memory_seek(from, slot, extent),
+            Message::MemoryFound { slot, pieces } => self.on_memory_found(from, slot, &pieces),
+            Message::DonationQuery { rpc, slot, extent, era, of } => {
+                self.serve_donation_query(from, rpc, slot, extent, era, of);
+            }
+            Message::DonationReply { rpc, slot, answer } => self.on_donation_reply(rpc, slot, answer),
+            Message::FrozenPull { rpc, slot, extent, since, receiver, after, held, unfinished } => {
+                let pull = FrozenPull { slot, extent, since, receiver, held };
+                self.serve_frozen_pull(from, rpc, pull, after.as_ref(), &unfinished);
+            }
+            Message::Refuse { rpc, slot, extent, of, after, unfinished } => {
+                self.serve_refuse(from, rpc, slot, extent, of, after, &unfinished);
+            }
+            Message::RefuseReply { rpc, slot, pieces } => self.on_refuse_reply(rpc, slot, pieces),
             Message::FrozenQuery { slot, extent, since } => {
                 self.serve_frozen_query(from, slot, extent, since)
             }
@@ -582,14 +598,18 @@ impl DhtNode {
                 (_, true, _) => " frozen",
                 (_, _, true) => " stopped",
             };
+            let donated: Vec<String> = a.donated.iter().map(|(s, e)| format!("{s}/{e}")).collect();
             let _ = writeln!(
                 out,
-                "    slot {} {:?} replica {} epoch {} keys {}{state}",
+                "    slot {} [{:032x}..{:032x}] replica {} since {} epoch {} keys {} donated {}{state}",
                 a.slot,
-                a.extent,
+                a.extent.lo,
+                a.extent.hi,
                 a.replica,
+                a.since(),
                 a.configuration.epoch,
-                a.registers.len()
+                a.registers.len(),
+                donated.join(" ")
             );
         }
         let _ = writeln!(out, "    handovers: {}", self.handovers.describe());

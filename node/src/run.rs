@@ -255,6 +255,9 @@ impl Process {
             Event::Replaced { slot, extent, configuration } => {
                 info!(slot, extent = ?extent, epoch = configuration.epoch, "lost replica replaced");
             }
+            Event::Resumed { slot, extent, configuration } => {
+                info!(slot, extent = ?extent, epoch = configuration.epoch, "replaced replica goes on");
+            }
             Event::ReignBegan { home, extent } => tracing::debug!(home, extent = ?extent, "reign began"),
             Event::Refused { node } => warn!(member = %node, "node refused"),
         }

@@ -237,7 +237,9 @@ impl<M: Machine> Cluster<M> {
     pub fn crash(&mut self, node: NodeId) {
         let Some(me) = self.processes.get(&node).map(|p| p.me) else { return };
         self.transcript.note(self.now, "crash", &[node.0]);
-        self.transcript.line(self.now, format_args!("crash {me}"));
+        if let Some(p) = self.processes.get(&node).filter(|_| self.transcript.is_printed()) {
+            self.transcript.line(self.now, format_args!("crash {}", p.machine.describe()));
+        }
         self.remove(node);
         let others: Vec<NodeRef> = self.processes.values().map(|p| p.me).collect();
         for to in others {

@@ -140,6 +140,11 @@ impl Registers {
 
 /// The digest of one entry: its key and stamp, which determine its record, and whether it is settled.
 pub fn entry_digest(key: &Key, entry: &Entry) -> u64 {
+    stamp_digest(key, entry.stamp, entry.record.version, entry.settled)
+}
+
+/// The same of an entry's parts.
+pub fn stamp_digest(key: &Key, stamp: Stamp, version: u64, is_settled: bool) -> u64 {
     // FNV-1a, then a finisher, so that the xor of many entries keeps no structure.
     let mut h = 0xcbf2_9ce4_8422_2325u64;
     let mut eat = |bytes: &[u8]| {
@@ -148,11 +153,11 @@ pub fn entry_digest(key: &Key, entry: &Entry) -> u64 {
         }
     };
     eat(key.as_bytes());
-    eat(&entry.stamp.ballot.counter.to_be_bytes());
-    eat(&entry.stamp.ballot.node.0.to_be_bytes());
-    eat(&entry.stamp.n.to_be_bytes());
-    eat(&entry.record.version.to_be_bytes());
-    eat(&[u8::from(entry.settled)]);
+    eat(&stamp.ballot.counter.to_be_bytes());
+    eat(&stamp.ballot.node.0.to_be_bytes());
+    eat(&stamp.n.to_be_bytes());
+    eat(&version.to_be_bytes());
+    eat(&[u8::from(is_settled)]);
     h ^= h >> 33;
     h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^ (h >> 33)

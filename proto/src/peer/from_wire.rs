@@ -150,12 +150,13 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Option<Message>, WireError>
             era: t::era(w.era)?,
             target: t::slot_since(t::need(w.target, "target")?)?,
             after: w.after.map(t::offset_key).transpose()?,
+            held: (w.held_count, w.held_digest),
         },
         Kind::FillPage(w) => {
-            let (entries, end) = (w.entries, w.end);
+            let (entries, end, sum) = (w.entries, w.end, (w.count, w.digest));
             let answer = t::answer(w.denied, w.granted.then_some(()), |()| {
                 let state = end.map(|s| t::acceptor_state(Some(s))).transpose()?;
-                Ok((t::page(entries)?, state.map(|state| Box::new(PageEnd { state }))))
+                Ok((t::page(entries)?, state.map(|state| Box::new(PageEnd { state, sum }))))
             })?;
             Message::FillPage { rpc: w.rpc, slot: t::slot(w.slot)?, answer }
         }
@@ -165,6 +166,46 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Option<Message>, WireError>
         Kind::FrozenReply(w) => {
             Message::FrozenReply { slot: t::slot(w.slot)?, extent: t::extent(w.extent)?, since: w.since }
         }
+        Kind::MemorySeek(w) => Message::MemorySeek { slot: t::slot(w.slot)?, extent: t::extent(w.extent)? },
+        Kind::MemoryFound(w) => Message::MemoryFound {
+            slot: t::slot(w.slot)?,
+            pieces: t::each(w.pieces, |x| Ok((t::extent(x.extent)?, x.since, x.is_whole)))?,
+        },
+        Kind::DonationQuery(w) => Message::DonationQuery {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            extent: t::extent(w.extent)?,
+            era: t::era(w.era)?,
+            of: t::slot(w.of)?,
+        },
+        Kind::DonationReply(w) => Message::DonationReply {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            answer: t::answer(w.denied, w.granted.then_some(w.donated), Ok)?,
+        },
+        Kind::FrozenPull(w) => Message::FrozenPull {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            extent: t::extent(w.extent)?,
+            since: w.since,
+            receiver: w.receiver,
+            after: w.after.map(t::offset_key).transpose()?,
+            held: (w.held_count, w.held_digest),
+            unfinished: w.unfinished,
+        },
+        Kind::Refuse(w) => Message::Refuse {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            extent: t::extent(w.extent)?,
+            of: t::slot(w.of)?,
+            after: w.after,
+            unfinished: w.unfinished,
+        },
+        Kind::RefuseReply(w) => Message::RefuseReply {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            pieces: t::each(w.pieces, |x| Ok((t::extent(x.extent)?, t::configuration(x.configuration)?)))?,
+        },
         Kind::HandoverOffer(w) => {
             Message::HandoverOffer { attempt: w.attempt, state: Box::new(t::acceptor_state(w.state)?) }
         }

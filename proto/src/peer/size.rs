@@ -43,6 +43,12 @@ pub fn size_estimate(message: &Message) -> usize {
             Message::Confirm { items, .. } => items.len() * 80,
             Message::ConfirmReply { answers, .. } => answers.len() * 16,
             Message::ConfigurationReply { pieces, .. } => pieces.len() * SMALL,
+            Message::RefuseReply { pieces, .. } => pieces.len() * SMALL,
+            Message::MemoryFound { pieces, .. } => pieces.len() * 48,
+            Message::DonationReply { answer, .. } => answer.as_ref().map_or(0, |d| d.len() * 10),
+            Message::FrozenPull { unfinished, .. } | Message::Refuse { unfinished, .. } => {
+                unfinished.len() * 10
+            }
             Message::Gossip(Gossip::IndirectAck { .. })
             | Message::Join { .. }
             | Message::JoinDenied(_)
@@ -59,6 +65,8 @@ pub fn size_estimate(message: &Message) -> usize {
             | Message::Install { .. }
             | Message::FillPull { .. }
             | Message::FrozenQuery { .. }
+            | Message::MemorySeek { .. }
+            | Message::DonationQuery { .. }
             | Message::FrozenReply { .. }
             | Message::HandoverContinue { .. }
             | Message::HandoverReceived { .. }

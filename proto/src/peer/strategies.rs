@@ -249,7 +249,8 @@ fn operation_answer() -> impl Strategy<Value = Answer> {
 
 /// Any message.
 pub(super) fn message() -> impl Strategy<Value = Message> {
-    prop_oneof![entry_messages(), vote_messages(), operation_messages(), change_messages(), bulk_messages()]
+    prop_oneof![entry_messages(), vote_messages(), operation_messages(), change_messages(),
+        frozen_messages(), bulk_messages()]
 }
 
 fn entry_messages() -> impl Strategy<Value = Message> {
@@ -410,20 +411,57 @@ fn change_messages() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn epochs() -> impl Strategy<Value = Vec<u64>> {
+    vec(any::<u64>(), 0..3)
+}
+
+fn frozen_messages() -> impl Strategy<Value = Message> {
+    let u = any::<u64>;
+    let found = vec((extent(), u(), any::<bool>()), 0..3);
+    let refused = vec((extent(), any_configuration()), 0..3);
+    prop_oneof![
+        (slot(), extent()).prop_map(|(slot, extent)| Message::MemorySeek { slot, extent }),
+        (slot(), found).prop_map(|(slot, pieces)| Message::MemoryFound { slot, pieces }),
+        (u(), slot(), extent(), era(), slot()).prop_map(|(rpc, slot, extent, era, of)| {
+            Message::DonationQuery { rpc, slot, extent, era, of }
+        }),
+        (u(), slot(), answer(epochs())).prop_map(|(rpc, slot, answer)| Message::DonationReply {
+            rpc,
+            slot,
+            answer
+        }),
+        (u(), slot(), extent(), slot(), u(), epochs()).prop_map(
+            |(rpc, slot, extent, of, after, unfinished)| Message::Refuse {
+                rpc,
+                slot,
+                extent,
+                of,
+                after,
+                unfinished
+            }
+        ),
+        (u(), slot(), refused).prop_map(|(rpc, slot, pieces)| Message::RefuseReply { rpc, slot, pieces }),
+    ]
+}
+
 fn bulk_messages() -> impl Strategy<Value = Message> {
     let u = any::<u64>;
-    let end = maybe(state().prop_map(|state| Box::new(PageEnd { state })));
+    let end = maybe((state(), any::<(u64, u64)>()).prop_map(|(state, sum)| Box::new(PageEnd { state, sum })));
     prop_oneof![
-        (u(), slot(), extent(), era(), (slot(), u()), maybe((any::<u128>(), key()))).prop_map(
-            |(rpc, slot, extent, era, target, after)| Message::FillPull {
+        (u(), slot(), extent(), era(), (slot(), u()), maybe((any::<u128>(), key())), any::<(u64, u64)>())
+            .prop_map(|(rpc, slot, extent, era, target, after, held)| Message::FillPull {
                 rpc,
                 slot,
                 extent,
                 era,
                 target,
-                after
-            }
-        ),
+                after,
+                held
+            }),
+        (u(), slot(), extent(), any::<(u64, u64)>(), maybe((any::<u128>(), key())), any::<(u64, u64)>(), epochs())
+            .prop_map(|(rpc, slot, extent, (since, receiver), after, held, unfinished)| {
+                Message::FrozenPull { rpc, slot, extent, since, receiver, after, held, unfinished }
+            }),
         (u(), slot(), answer((page(), end))).prop_map(|(rpc, slot, answer)| Message::FillPage {
             rpc,
             slot,
