@@ -81,6 +81,13 @@ impl Filling {
         }
     }
 
+    /// Goes on with a part. Streams begin anew: they are of what they were asked for. What was said of donations is
+    /// true of every part.
+    pub(crate) fn shrink(&mut self, part: Extent) {
+        self.extent = part;
+        self.donors.clear();
+    }
+
     pub(crate) fn describe(&self) -> String {
         let ends: Vec<(Slot, bool)> = self.donors.iter().map(|(s, d)| (*s, d.end.is_some())).collect();
         format!(

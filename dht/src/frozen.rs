@@ -277,10 +277,9 @@ impl DhtNode {
             return;
         }
         if part != extent {
-            // What was said is true of the parts, too.
             self.acceptors.cut_extent(slot, part);
             if let Some(f) = self.replacements.fills.get_mut(&at) {
-                f.extent = part;
+                f.shrink(part);
             }
         }
         if let Some(f) = self.replacements.fills.get_mut(&at) {

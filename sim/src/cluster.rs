@@ -392,8 +392,11 @@ impl<M: Machine> Cluster<M> {
         let Some(p) = self.processes.get_mut(&node) else { return Ok(()) };
         self.watch.look(node, p.ring, p.machine.acceptors())?;
         p.handled += 1;
-        if p.handled.is_multiple_of(self.settings.registers_look_every) {
-            self.watch.look_at_registers(p.machine.acceptors())?;
+        if p.handled.is_multiple_of(self.settings.registers_look_every)
+            && let Err(v) = self.watch.look_at_registers(p.machine.acceptors())
+        {
+            self.transcript.line(self.now, format_args!("at {}", p.machine.describe()));
+            return Err(v);
         }
         if has_left {
             self.coverage.count("left");

@@ -209,7 +209,10 @@ impl Watch {
             if last.1 > entry.stamp {
                 return broken(
                     "stamps",
-                    format!("key {key:?} at {} went from {} back to {}", a.replica, last.1, entry.stamp),
+                    format!(
+                        "key {key:?} at {} of slot {} went from {} back to {} in {:?}, epoch {}",
+                        a.replica, a.slot, last.1, entry.stamp, a.extent, a.configuration.epoch
+                    ),
                 );
             }
             last.1 = entry.stamp;
