@@ -303,9 +303,9 @@ impl DhtNode {
 
     /// Whether the node has left: everything is handed over, or there is nobody to hand it to.
     fn try_leave(&mut self) -> bool {
-        // Memory that is still being filled is of no use to anybody yet. Frozen memory, and the news that a member
-        // never was complete, may be what somebody needs to be whole.
-        let has_nothing = self.acceptors.owned().all(|a| !a.is_complete)
+        // Memory that is being filled counts, too: who was streamed to it cannot know that it never was complete.
+        // Frozen memory, and the news that a member never was complete, may be what somebody needs to be whole.
+        let has_nothing = self.acceptors.is_empty()
             && self.acceptors.frozen().is_empty()
             && self.acceptors.unfinished().is_empty()
             && self.handovers.all_arrived()

@@ -39,6 +39,8 @@ impl Stream {
         if let Some(e) = entries.last() {
             self.after = Some((e.offset, e.key.clone()));
         }
+        // The same page may come again.
+        self.rpc = 0;
         self.held = page_digest(&entries, self.held);
         store_entries(&mut self.registers, extent, entries);
         end.is_none_or(|sum| self.held == sum && self.registers.digest(extent) == sum)
@@ -168,9 +170,10 @@ impl DhtNode {
         if d.end.is_some() || d.stream.resend_at > now {
             return;
         }
-        let Some(owner) = owner.filter(|o| here || o.id != self.ctx.me.id) else { return };
+        // Who answers is asked on, whatever the location cache says meanwhile: a stream is of one donor.
+        let asked = d.asked.filter(|a| self.ctx.members.is_live(a.id));
+        let Some(owner) = asked.or(owner).filter(|o| here || o.id != self.ctx.me.id) else { return };
         if d.asked.is_some_and(|a| a.id != owner.id) {
-            // Another owner, the same replica perhaps: its stream is its own.
             *d = Donor::default();
         }
         d.asked = Some(owner);
@@ -269,6 +272,9 @@ impl DhtNode {
                 }
             }
             Err(denied) => {
+                if matches!(denied, Denied::NotOwner { .. }) {
+                    *d = Donor::default();
+                }
                 d.stream.resend_at = now + NOT_READY_RESEND;
                 self.on_fill_denied(from, slot, extent, donor_slot, denied);
             }

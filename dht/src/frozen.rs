@@ -87,7 +87,7 @@ impl DhtNode {
     }
 
     /// Whoever may own `extent` in `slot`: where no living owner is known, everybody.
-    fn possible_owners(&self, slot: Slot, extent: Extent) -> Vec<(Extent, NodeRef)> {
+    pub(crate) fn possible_owners(&self, slot: Slot, extent: Extent) -> Vec<(Extent, NodeRef)> {
         let mut out = Vec::new();
         for (part, owner) in self.ctx.locations.pieces(slot, extent) {
             match owner.filter(|o| self.ctx.is_live(o.id)) {

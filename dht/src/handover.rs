@@ -68,6 +68,8 @@ struct Receiving {
     registers: Registers,
     page: u32,
     received: Option<(u64, u64)>,
+    /// The question, asked after all had come, whether the replica lives elsewhere.
+    query: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -391,7 +393,7 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverAbort { attempt });
             return;
         }
-        let receiving = Receiving { from, state, registers: Registers::new(), page: 0, received: None };
+        let receiving = Receiving { from, state, registers: Registers::new(), page: 0, received: None, query: 0 };
         self.handovers.receiving.insert(from.id, (attempt, receiving));
         self.ctx.send(from, Message::HandoverContinue { attempt, page: 0 });
     }
@@ -460,9 +462,11 @@ impl DhtNode {
             .receiving
             .get(&from.id)
             .is_some_and(|(a, r)| *a == attempt && r.received.is_some());
-        if !is_here {
+        let is_known = self.handovers.receiving.get(&from.id).is_some_and(|(a, _)| *a == attempt);
+        if !is_here && (is_known || attempt != seen.0) {
             return;
         }
+        // What is not here any more was discarded: a later member of the slot was complete.
         seen.1 = attempt;
         if let Some((_, r)) = self.handovers.receiving.remove(&from.id)
             && let Some(a) = acceptor_of(&r.state, r.registers, &self.ctx.space)
@@ -504,6 +508,21 @@ impl DhtNode {
                 }
             }
         }
+        let mut queries: Vec<(u64, Slot, Extent)> = Vec::new();
+        let gone: Vec<NodeId> =
+            self.handovers.receiving.keys().copied().filter(|id| self.is_gone(*id)).collect();
+        for id in gone {
+            let rpc = self.ctx.draw_rpc();
+            if let Some((_, r)) = self.handovers.receiving.get_mut(&id).filter(|(_, r)| r.received.is_some()) {
+                r.query = rpc;
+                queries.push((rpc, r.state.slot, r.state.extent));
+            }
+        }
+        for (rpc, slot, extent) in queries {
+            for (extent, to) in self.possible_owners(slot, extent) {
+                self.ctx.send(to, Message::ConfigurationQuery { rpc, slot, extent });
+            }
+        }
         for (attempt, r) in self.handovers.receiving.values() {
             if !self.is_gone(r.from.id) {
                 // An Abort may have been lost; the giver says so again.
@@ -530,6 +549,40 @@ impl DhtNode {
         }
         for (to, m) in out {
             self.ctx.send(to, m);
+        }
+    }
+
+    /// The replica of a chunk whose giver is gone lives elsewhere: this attempt had been aborted, and another came
+    /// to its end. Counts only as an answer to what was asked after the chunk had come.
+    pub(crate) fn discard_what_lives_elsewhere(
+        &mut self,
+        from: NodeRef,
+        rpc: u64,
+        slot: Slot,
+        pieces: &[(Extent, std::sync::Arc<paxos::Configuration>, bool)],
+    ) {
+        let found = self.handovers.receiving.iter_mut().find(|(_, (_, r))| rpc != 0 && r.query == rpc);
+        let Some((giver, (_, r))) = found else { return };
+        let replica = |c: &paxos::Configuration| c.members.get(usize::from(slot)).map(|m| m.replica);
+        let ours = replica(&r.state.configuration);
+        if from.id == *giver || slot != r.state.slot || from.id == self.ctx.me.id {
+            return;
+        }
+        let giver = *giver;
+        for (extent, c, is_active) in pieces {
+            if !is_active || replica(c) != ours || !extent.contains(r.state.extent.lo) {
+                continue;
+            }
+            match extent.hi.checked_add(1).filter(|lo| *lo <= r.state.extent.hi) {
+                Some(lo) => {
+                    r.state.extent.lo = lo;
+                    r.registers = r.registers.split_off(lo);
+                }
+                None => {
+                    self.handovers.receiving.remove(&giver);
+                    return;
+                }
+            }
         }
     }
 

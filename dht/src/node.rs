@@ -406,6 +406,7 @@ impl DhtNode {
             }
             Message::ConfigurationReply { rpc, slot, extent: _, pieces } => {
                 self.drop_what_is_complete_elsewhere(from, slot, &pieces);
+                self.discard_what_lives_elsewhere(from, rpc, slot, &pieces);
                 self.on_configuration_reply(from, rpc, slot, pieces);
             }
             Message::ChangePrepare { rpc, slot, extent, era, ballot, suspect } => {
