@@ -11,7 +11,7 @@
 
 use crate::api::Event;
 use crate::frozen::Taking;
-use crate::message::{AcceptorState, Denied, Era, Message, PageEnd, PageEntry};
+use crate::message::{AcceptorState, Denied, Era, Message, PageEnd, PageEntry, SlotSet};
 use crate::node::DhtNode;
 use crate::transfer::{acceptor_of, page, page_digest, state_of, store_entries};
 use core::time::Duration;
@@ -67,6 +67,8 @@ pub(crate) struct Filling {
     /// What other members said under this epoch of whom they donated to.
     pub(crate) donations: BTreeMap<Slot, Vec<u64>>,
     pub(crate) taking: Option<Taking>,
+    /// The donors that have refused this member for ever.
+    refusals: SlotSet,
 }
 
 impl Filling {
@@ -80,6 +82,7 @@ impl Filling {
             look_rpc: 0,
             donations: BTreeMap::new(),
             taking: None,
+            refusals: SlotSet::default(),
         }
     }
 
@@ -133,6 +136,7 @@ impl DhtNode {
                 self.pull(slot, extent, other);
             }
             self.look_for_frozen((slot, extent.lo));
+            self.replace_the_refused((slot, extent.lo));
         }
         let fills = self.replacements.fills.values();
         let next = fills
@@ -312,7 +316,29 @@ impl DhtNode {
             Denied::NotOwner { hint } => {
                 self.ctx.learn_not_owner(donor_slot, extent.lo, from.id, hint);
             }
-            Denied::NotReady | Denied::Promised(_) | Denied::Low | Denied::StillHeard => {}
+            Denied::StillHeard => {
+                if let Some(f) = self.replacements.fills.get_mut(&(slot, extent.lo)) {
+                    f.refusals.insert(donor_slot);
+                }
+            }
+            Denied::NotReady | Denied::Promised(_) | Denied::Low => {}
+        }
+    }
+
+    /// A member that too many donors refused, for a frozen holder that did not go on after all, can never be filled
+    /// by streams: it is replaced in its turn.
+    fn replace_the_refused(&mut self, at: (Slot, Offset)) {
+        let others = usize::from(self.ctx.space.replicas()).saturating_sub(1);
+        let quorum = self.ctx.space.quorum();
+        let Some(f) = self.replacements.fills.get(&at) else { return };
+        let (slot, extent) = (f.slot, f.extent);
+        if others.saturating_sub(f.refusals.len()) < quorum
+            && f.taking.is_none()
+            && self.replacements.pause_until <= self.ctx.now
+            && !self.replacements.is_full()
+            && !self.replacements.is_at_work(extent, |_| true)
+        {
+            self.begin_replacement(slot, extent);
         }
     }
 

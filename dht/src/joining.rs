@@ -223,8 +223,11 @@ impl DhtNode {
             Phase::Joining => self.ask_to_join(from.addr),
             Phase::Probation | Phase::Member => {
                 let Some(own) = self.ctx.ring.filter(|r| *r != info.ring) else { return };
-                // Of two rings of one without data the one with the higher id goes.
-                if self.may_dissolve() && (members > 1 || own > info.ring) {
+                // Of two rings of one the younger goes: one that had more nodes has data. If both are new, the one with
+                // the higher id.
+                let (theirs, ours) = (info.strength.0, self.ctx.members.strength().0);
+                let is_younger = theirs > ours || theirs == ours && own > info.ring;
+                if self.may_dissolve() && (members > 1 || is_younger) {
                     self.dissolve();
                     if !self.joining.seeds.contains(&from.addr) {
                         self.joining.seeds.push(from.addr);

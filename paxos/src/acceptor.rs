@@ -289,7 +289,9 @@ impl Acceptor {
             && self.extent.is_followed_by(&next.extent)
             && self.replica == next.replica
             && self.configuration == next.configuration
-            && self.is_complete == next.is_complete
+            // What is being filled is filled in the pieces for which streams were begun.
+            && self.is_complete
+            && next.is_complete
             && self.is_frozen == next.is_frozen
             && self.is_stopped == next.is_stopped
             && self.donated == next.donated

@@ -3,7 +3,8 @@
 //! Keeps:
 //! 1. Events happen in the order of (time, number); nothing else decides an order.
 //! 2. After everything that a node handled its effects are drained and its invariants looked at.
-//! 3. A message to another process than the one that lives at the address vanishes.
+//! 3. A message to another process than the one that lives at the address vanishes, and so does one between
+//!    members of different rings.
 //! 4. Every request is answered once, or its process died.
 
 use crate::coverage::{Coverage, variant};
@@ -79,6 +80,18 @@ pub struct Cluster<M> {
 /// The overlay address of host number `host`.
 pub fn address(host: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host], 14195))
+}
+
+/// Whether members of different rings say this to each other; connections are refused for all else.
+fn is_between_rings(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Join { .. }
+            | Message::JoinAccepted { .. }
+            | Message::JoinDenied(_)
+            | Message::Knock { .. }
+            | Message::KnockDenied { .. }
+    )
 }
 
 impl<M: Machine> Cluster<M> {
@@ -354,7 +367,10 @@ impl<M: Machine> Cluster<M> {
             return self.settle(to.id);
         }
         match input {
-            Input::Message { from, message } => {
+            Input::Message { from, ring, message } => {
+                if ring.is_some() && p.ring.is_some() && ring != p.ring && !is_between_rings(&message) {
+                    return Ok(());
+                }
                 let name = variant(&*message);
                 self.transcript.note(self.now, &name, &[from.id.0, to.id.0]);
                 self.transcript.line(self.now, format_args!("{} > {} {message:?}", from.addr, to.addr));
@@ -431,8 +447,9 @@ impl<M: Machine> Cluster<M> {
             self.transcript.line(self.now, format_args!("{} > {} lost {name}", me.addr, to.addr));
         }
         let message = Box::new(message);
+        let ring = self.processes.get(&me.id).and_then(|p| p.ring);
         for at in arrivals.drain(..) {
-            let input = Input::Message { from: me, message: message.clone() };
+            let input = Input::Message { from: me, ring, message: message.clone() };
             self.queue_at(at, Queued::Input { to, input });
         }
         self.arrivals = arrivals;
