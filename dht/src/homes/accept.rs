@@ -51,7 +51,7 @@ impl DhtNode {
         let record = f.record.clone();
         let (anchor, counted) = (r.anchor, SlotSet(f.granted.0 | f.low.0));
         let voters = self.voters(at.0, counted);
-        for (to, slots) in voters.remote_unsorted() {
+        for (to, slots) in voters.remote() {
             let m = Message::Accept { home, slots, key: at.1.clone(), stamp, era, record: record.clone() };
             self.ctx.send(to, m);
         }

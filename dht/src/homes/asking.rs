@@ -31,14 +31,9 @@ impl Voters {
         }
     }
 
-    pub(super) fn remote_unsorted(&self) -> impl Iterator<Item = (NodeRef, SlotSet)> {
-        self.remote.into_iter().flatten()
-    }
     /// The other nodes, each with its slots.
     pub(super) fn remote(&self) -> impl Iterator<Item = (NodeRef, SlotSet)> {
-        let mut all: Vec<_> = self.remote.into_iter().flatten().collect();
-        all.sort_by_key(|x| x.0);
-        all.into_iter()
+        self.remote.into_iter().flatten()
     }
 }
 
