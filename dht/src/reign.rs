@@ -223,6 +223,11 @@ impl Reign {
         self.evicted.get(&session).is_some_and(|(s, _)| *s >= seq)
     }
 
+    /// The Sync of a key, if one is under way.
+    pub(crate) fn syncing_mut(&mut self, at: &(Offset, Key)) -> Option<&mut Syncing> {
+        self.keys.get_mut(at)?.sync.as_mut()
+    }
+
     /// Whether nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.readers.is_empty()
