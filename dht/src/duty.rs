@@ -76,6 +76,8 @@ impl DhtNode {
         }
         let is_settled = now.since(self.ctx.members.changed_at()) >= self.ctx.config.settle_time;
         if !is_settled {
+            let settles_at = self.ctx.members.changed_at() + self.ctx.config.settle_time;
+            self.next_duty = self.next_duty.min(settles_at);
             return;
         }
         let desired = self.desired();
