@@ -23,6 +23,9 @@ use ring::{Extent, NodeRef, Slot, Space, Time};
 use std::net::SocketAddr;
 use store::{Ballot, Key};
 
+/// Intervals that a node tells of itself; who needs the others asks.
+const OWNED_TOLD_MAX: usize = 64;
+
 /// One node without IO.
 #[derive(Debug)]
 pub struct DhtNode {
@@ -329,7 +332,7 @@ impl DhtNode {
         let me = self.ctx.me;
         self.ctx.locations.set_owned_by(me, &owned);
         let now = self.ctx.now;
-        self.ctx.members.update_me(now, |m| m.owned = owned.into_iter().take(32).collect());
+        self.ctx.members.update_me(now, |m| m.owned = owned.into_iter().take(OWNED_TOLD_MAX).collect());
     }
 
     /// Tells everybody that this node has left: there will be no later gossip to carry it.

@@ -97,6 +97,35 @@ impl Registers {
         self.weight += other.weight;
     }
 
+    /// The last offset of the shortest beginning of `extent` that weighs at least `bytes`; its end if all of it
+    /// weighs less.
+    pub fn first_of(&self, extent: Extent, bytes: usize) -> Offset {
+        let entries = self.map.range((extent.lo, Key::new(b""))..);
+        let entries = entries.map(|((o, k), e)| (*o, e.record.weight(k))).take_while(|x| x.0 <= extent.hi);
+        Self::reach(entries, bytes).unwrap_or(extent.hi)
+    }
+
+    /// The first offset of the shortest end of `extent` that weighs at least `bytes`.
+    pub fn last_of(&self, extent: Extent, bytes: usize) -> Offset {
+        let above = extent.hi.checked_add(1).map(|hi| (hi, Key::new(b"")));
+        let above = above.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.map.range((Bound::Included((extent.lo, Key::new(b""))), above)).rev();
+        Self::reach(entries.map(|((o, k), e)| (*o, e.record.weight(k))), bytes).unwrap_or(extent.lo)
+    }
+
+    /// The offset at which the weights come to `bytes`, if others follow it: keys of one offset stay together.
+    fn reach(entries: impl Iterator<Item = (Offset, usize)>, bytes: usize) -> Option<Offset> {
+        let (mut sum, mut last) = (0, None);
+        for (offset, weight) in entries {
+            if sum >= bytes && last.is_some_and(|l| l != offset) {
+                return last;
+            }
+            sum += weight;
+            last = Some(offset);
+        }
+        None
+    }
+
     /// The entries of `extent` after `after`, in order.
     pub fn range<'a>(
         &'a self,
