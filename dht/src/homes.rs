@@ -444,7 +444,7 @@ impl DhtNode {
         let Some(r) = self.homes.reigns.get(rat) else { return Decision::Now(not_home) };
         if let Some(e) = record.ops.as_ref().and_then(|o| o.get(a.session)) {
             if e.seq == a.seq {
-                let done = Answer::Done { version: e.n, result: e.result.clone() };
+                let done = Answer::Done { version: e.n, result: e.result };
                 return Decision::Confirmed(done, Answer::Unknown);
             }
             if e.seq > a.seq {
@@ -687,7 +687,7 @@ impl DhtNode {
         r.keys.remove(at);
         r.floor = r.floor.max(stamp);
         for e in f.record.ops.iter().flat_map(|o| &o.entries) {
-            r.note_evicted(e);
+            r.note_evicted(&e);
         }
         r.note_absent(at.clone());
         let mut remote: BTreeMap<NodeRef, SlotSet> = BTreeMap::new();
