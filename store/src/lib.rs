@@ -9,9 +9,10 @@ pub mod record;
 pub mod registers;
 pub mod stamp;
 pub mod value;
+mod varint;
 
 pub use change::{Change, Condition, Outcome, Refusal};
-pub use ops::{OpEntry, OpLog, SessionId};
+pub use ops::{OpEntries, OpEntry, OpLog, SessionId};
 pub use record::{Key, Record};
 pub use registers::{Entry, Registers};
 pub use stamp::{Ballot, Stamp};

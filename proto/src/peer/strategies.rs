@@ -65,8 +65,8 @@ fn ops() -> impl Strategy<Value = OpLog> {
     });
     (any::<u64>(), vec(entry, 0..4), bytes()).prop_map(|(floor, entries, extra)| OpLog {
         floor,
-        entries: entries.into(),
-        extra,
+        entries: entries.into_iter().collect(),
+        extra: extra.into(),
     })
 }
 fn record() -> impl Strategy<Value = Record> {
