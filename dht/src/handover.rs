@@ -105,6 +105,11 @@ impl Handovers {
         self.giving.is_none() && self.unconfirmed.is_empty()
     }
 
+    /// Handovers given or received at present.
+    pub(crate) fn running(&self) -> usize {
+        usize::from(self.giving.is_some()) + self.receiving.len()
+    }
+
     pub(crate) fn describe(&self) -> String {
         let giving = self.giving.as_ref().map(|g| {
             format!("giving #{} slot {} {:?} to {} {:?}", g.attempt, g.slot, g.extent, g.to.addr, g.stage)

@@ -12,6 +12,7 @@
 //!
 //! Source: `docs/protocol.md`, section 6.
 
+use crate::counters::RoundKind;
 use crate::api::Event;
 use crate::message::{Denied, Era, Message, PageEnd, PageEntry};
 use crate::node::DhtNode;
@@ -88,6 +89,11 @@ impl Replacements {
     /// Whether a replacement of an overlapping piece is under way here.
     pub(crate) fn is_at_work(&self, extent: Extent, slot: impl Fn(Slot) -> bool) -> bool {
         self.replacing.values().any(|r| slot(r.slot) && r.extent.intersect(&extent).is_some())
+    }
+
+    /// Replacements and refills under way.
+    pub(crate) fn running(&self) -> usize {
+        self.replacing.len() + self.fills.len()
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -214,6 +220,7 @@ impl DhtNode {
         let Some(configuration) = newest.filter(|_| whole >= quorum) else { return };
         r.extent = part;
         let ballot = self.ctx.draw_ballot();
+        self.ctx.rounds.began(RoundKind::Change);
         r.stage = Stage::Preparing { configuration, ballot, promises: BTreeMap::new() };
         r.give_up_at = self.ctx.now + STALL;
         self.transmit_replacement(rpc);

@@ -4,12 +4,15 @@
 
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod error;
 pub mod event_loop;
+pub mod facts;
 pub mod grpc;
 pub mod handle;
 pub mod http;
 mod listen;
+pub mod metrics;
 pub mod logging;
 pub mod peer;
 pub mod run;

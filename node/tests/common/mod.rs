@@ -2,7 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use dht::api::{Location, MemberView, Phase, PieceView, Status};
+use dht::api::{Insight, Location, MemberView, Phase, PieceCounts, PieceView, Status};
+use dht::counters::Rounds;
 use dht::{Failure, Reply, Request};
 use kvnode::grpc::ServerInfo;
 use kvnode::handle::{Call, NodeHandle};
@@ -133,6 +134,8 @@ impl Map {
                 Reply::Left { is_clean: true }
             }
             Request::Start { .. } | Request::Seeds(_) => Reply::Ok,
+            Request::Insight => Reply::Insight(Box::new(self.insight())),
+            Request::Inspect { .. } => Reply::Inspected(Vec::new()),
         })
     }
 
@@ -156,6 +159,23 @@ impl Map {
             pieces: 3,
             operations_open: 0,
             foreign_ring: None,
+        }
+    }
+
+    fn insight(&self) -> Insight {
+        Insight {
+            pieces: PieceCounts { active: 3, ..PieceCounts::default() },
+            intervals: 1,
+            intervals_under_replicated: 0,
+            reigns: 1,
+            rounds: Rounds::default(),
+            operations_open: 0,
+            operations_waiting_at_homes: 0,
+            records_in_flight: 0,
+            effects_waiting: 0,
+            handovers_running: 0,
+            replacements_running: 0,
+            view_disagreements: 0,
         }
     }
 
