@@ -10,8 +10,8 @@
 //!
 //! Source: `docs/protocol.md`, sections 3 (read by anyone) and 4.
 
-use crate::counters::RoundKind;
 use crate::api::{Failure, Phase, Reply, RequestId};
+use crate::counters::RoundKind;
 use crate::homes::Lookup;
 use crate::message::{Answer, Attempt, Denied, Era, Message, Operation, Sighting, SlotSet};
 use crate::node::DhtNode;

@@ -4,7 +4,7 @@
 //! 1. An inspection of a key is answered within its time, with what was heard so far.
 //! 2. What an inspection says of a key is each replica's own view: for a look at the copies, never for a decision.
 
-use crate::api::{InspectedReplica, Insight, PieceCounts, ReplicaSight, Reply, RequestId};
+use crate::api::{Insight, InspectedReplica, PieceCounts, ReplicaSight, Reply, RequestId};
 use crate::message::{Denied, Message, Sighting, SlotSet};
 use crate::node::DhtNode;
 use core::time::Duration;

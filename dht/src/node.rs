@@ -552,12 +552,12 @@ impl DhtNode {
     }
 
     fn member_views(&self) -> Vec<MemberView> {
-        let me = MemberView {
-            info: self.ctx.members.me().clone(),
-            is_suspected: false,
-            heard_ago: core::time::Duration::ZERO,
-            round_trip: None,
-        };
+        // Of itself a node knows more than what it told the others last.
+        let mut info = self.ctx.members.me().clone();
+        info.keys = u64::try_from(self.acceptors.keys()).unwrap_or(0);
+        info.bytes = u64::try_from(self.acceptors.weight()).unwrap_or(0);
+        let me =
+            MemberView { info, is_suspected: false, heard_ago: core::time::Duration::ZERO, round_trip: None };
         let others = self.ctx.members.iter().map(|m| MemberView {
             info: m.info.clone(),
             is_suspected: m.is_suspected,

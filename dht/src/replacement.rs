@@ -12,8 +12,8 @@
 //!
 //! Source: `docs/protocol.md`, section 6.
 
-use crate::counters::RoundKind;
 use crate::api::Event;
+use crate::counters::RoundKind;
 use crate::message::{Denied, Era, Message, PageEnd, PageEntry};
 use crate::node::DhtNode;
 use crate::transfer::{acceptor_of, page, state_of, store_entries};

@@ -43,7 +43,7 @@ export function chart(title, series, unit) {
         const v = p[field];
         if (v === null || v === undefined) { last = null; continue; }
         const isGap = last === null || p.at - last > GAP_SPANS * 5000;
-        d += `${isGap ? "M" : "L"}${x(p.at).toFixed(1)} ${y(v).toFixed(1)}${isGap ? "h.01" : ""}`;
+        d += `${isGap ? "M" : "L"}${x(p.at).toFixed(1)} ${y(v).toFixed(1)}${isGap ? "h1.5" : ""}`;
         last = p.at;
       }
       return s("path", { d, class: `k${i}` });

@@ -21,7 +21,7 @@ function valueFields(kind, value) {
   const fit = () => { box.hidden = type.value === "null"; };
   type.addEventListener("change", fit);
   fit();
-  const element = h("div", { class: "row" }, h("div", { class: "type" }, h("label", { for: type.id }, "Type"), type), box);
+  const element = h("div", { class: "row top" }, h("div", { class: "type" }, h("label", { for: type.id }, "Type"), type), box);
   return { element, read: () => ({ type: type.value, text: type.value === "null" ? "null" : area.value }) };
 }
 

@@ -57,7 +57,7 @@ export function node() {
     ["Rounds begun", (x) => Object.entries(x.inside.rounds).map(([k, n]) => `${k} ${n.toLocaleString("en")}`).join(", ")],
   ]);
   const peers = table("Peers", [["Peer"], ["Clients"], ["State"], ["Round trip", "num"], ["Heard", "num"], ["Keys", "num"], ["Data", "num"]]);
-  const checks = table("Readiness", [["Check"], [""], ["Reason"]]);
+  const checks = table("Readiness", [["Check"], ["State"], ["Reason"]]);
   const settings = table("Settings", [["Setting"], ["Value"], ["From"], ["What it does"]]);
 
   function update() {

@@ -20,7 +20,8 @@ const isIn = (m) => m.state === "alive" || m.state === "leaving";
 /** How the ring is, as good, note or bad, and the sentences that say so. */
 function health(state) {
   const s = state.status;
-  if (s.phase !== "member" || !s.fully_replicated || s.members_lost > 0) return ["bad", s.findings];
+  const isSilent = state.members.some((m) => m.state === "suspected");
+  if (s.phase !== "member" || !s.fully_replicated || isSilent) return ["bad", s.findings];
   if (s.findings.length) return ["note", s.findings];
   if (s.tolerated_failures > 0) return ["good", ["Every key has all its replicas on live nodes."]];
   const missing = s.replication_factor === 1 ? "keys have one replica only" : "a third node would make the ring survive a loss";

@@ -40,7 +40,7 @@ export function draw(canvas, look) {
   const [bad, soft, text, line, card] = ["--bad", "--soft", "--text", "--line", "--card"].map(colourOf);
   c.setTransform(dots, 0, 0, dots, 0, 0);
   c.clearRect(0, 0, size, size);
-  const middle = size / 2, outer = size * 0.40, width = size * 0.085;
+  const middle = size / 2, outer = size * 0.385, width = size * 0.085;
   const inner = outer - width;
 
   const gap = look.arcs.length > 150 ? 0 : 0.004;
@@ -82,8 +82,12 @@ export function draw(canvas, look) {
     c.stroke();
     const half = at + FULL / r / 2;
     c.fillStyle = soft;
-    c.fillText(`replica ${slot}`, middle + Math.cos(half) * size * 0.452, middle + Math.sin(half) * size * 0.452);
+    const [dx, dy] = [Math.cos(half), Math.sin(half)];
+    c.textAlign = dx > 0.3 ? "left" : dx < -0.3 ? "right" : "center";
+    c.fillText(`replica ${slot}`, middle + dx * size * 0.412, middle + dy * size * (0.412 + 0.02 * Math.abs(dy)));
   }
+
+  c.textAlign = "center";
 
   const spots = look.marks.map((m) => {
     const at = TOP + m.at * FULL;
@@ -131,7 +135,7 @@ export function draw(canvas, look) {
 export function arcAt(canvas, arcs, x, y) {
   const size = canvas.clientWidth, dx = x - size / 2, dy = y - size / 2;
   const distance = Math.hypot(dx, dy);
-  if (distance < size * 0.29 || distance > size * 0.43) return null;
+  if (distance < size * 0.28 || distance > size * 0.41) return null;
   const at = ((Math.atan2(dy, dx) - TOP) / FULL + 1) % 1;
   return arcs.find((a) => a.from <= at && at < a.to) ?? null;
 }

@@ -11,8 +11,8 @@
 
 use crate::handle::Call;
 use crate::http::PROBE_KEY;
-use crate::peer::{PeerInput, Peers, Transport};
 use crate::metrics::{OperationKind, Traffic};
+use crate::peer::{PeerInput, Peers, Transport};
 use dht::counters::MessageKind;
 use dht::{DhtNode, Effect, Event, Message, Reply, Request, RequestId};
 use ring::{NodeRef, Time};

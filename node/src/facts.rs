@@ -21,7 +21,6 @@ pub(crate) fn state_word(s: i32) -> String {
     name.trim_start_matches("STATE_").to_ascii_lowercase()
 }
 
-
 fn plural(n: u32, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

@@ -1,7 +1,7 @@
 //! The server command: from checked settings to the running process.
 
-use crate::dashboard::SettingShown;
 use crate::config::{Host, Layers, Listen as ListenSetting, SETTINGS, Setting, Settings};
+use crate::dashboard::SettingShown;
 use crate::error::{INTERNAL, Report, SETTING_INVALID, lookup};
 use crate::logging::{self, LogFormat};
 use crate::run::{self, Listen};

@@ -7,8 +7,8 @@
 //! Source: `docs/protocol.md`, section 3 (Reign, Losing a reign).
 
 use super::asking::{Asked, Refusal, SOON};
-use crate::counters::RoundKind;
 use crate::api::Event;
+use crate::counters::RoundKind;
 use crate::message::{Answer, Denied, Era, Message, SlotSet};
 use crate::node::DhtNode;
 use crate::reign::{Origin, Phase, Reign};

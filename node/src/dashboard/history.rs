@@ -125,10 +125,27 @@ impl History {
     pub(super) fn json(&self, node: Option<&str>) -> Json {
         let all = self.0.lock();
         let span = u64::try_from(SPAN.as_millis()).unwrap_or(5000);
+        let chosen = || all.iter().filter(|(id, _)| node.is_none_or(|n| n == id.as_str())).map(|(_, n)| n);
+        // Others are heard a little later: what is not yet known of all that still talk would look like a fall.
+        let talks = wall_milliseconds().saturating_sub(4 * span);
+        let latest = chosen().filter_map(|n| n.samples.back()).map(|s| s.at_milliseconds);
+        let until = latest.filter(|at| *at > talks).min().unwrap_or(u64::MAX);
         let mut steps: BTreeMap<u64, Step> = BTreeMap::new();
-        for (_, n) in all.iter().filter(|(id, _)| node.is_none_or(|n| n == id.as_str())) {
-            for s in &n.samples {
-                steps.entry(s.at_milliseconds / span * span).or_default().add(s);
+        for n in chosen() {
+            let mut last: Option<(u64, &Sample)> = None;
+            for s in n.samples.iter().filter(|s| s.at_milliseconds <= until) {
+                let step = s.at_milliseconds / span;
+                // Two samples in one step count once, and a step between two samples is as the one before it.
+                if let Some((before, previous)) = last {
+                    let from = if step - before.min(step) == 2 { before + 1 } else { step };
+                    if from < step {
+                        steps.entry(from * span).or_default().add(previous);
+                    }
+                }
+                if last.is_none_or(|(before, _)| step > before) {
+                    steps.entry(step * span).or_default().add(s);
+                    last = Some((step, s));
+                }
             }
         }
         let points: Vec<Json> = steps.iter().map(|(at, s)| s.json(*at)).collect();
@@ -297,6 +314,21 @@ mod tests {
         let total = h.json(None);
         assert_eq!(total["points"].as_array().map(Vec::len), Some(2));
         assert_eq!(h.json(Some("a"))["points"][0]["gets"], 10.0);
+    }
+
+    #[test]
+    fn steps_are_even_though_samples_drift_and_others_are_heard_later() {
+        let h = History::default();
+        let step = wall_milliseconds() / 5000 * 5000;
+        let at = |i: u64, drift: u64| step - 50_000 + 5000 * i + drift;
+        h.add(&node("a"), (0..10).map(|i| sample(at(i, 10), 50, None)));
+        // Its clock drifts over the edge of a step, and its last two samples are not here yet.
+        h.add(&node("b"), (0..8).map(|i| sample(at(i, if i < 4 { 4990 } else { 5010 }), 50, None)));
+        let all = h.json(None);
+        let gets: Vec<f64> =
+            all["points"].as_array().unwrap().iter().map(|p| p["gets"].as_f64().unwrap()).collect();
+        assert!(gets.iter().all(|g| *g == 20.0), "{gets:?}");
+        assert!(gets.len() >= 8, "{gets:?}");
     }
 
     #[test]

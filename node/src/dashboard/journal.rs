@@ -54,7 +54,9 @@ impl Journal {
             Event::Joined { ring, is_creator: true } => ("good", format!("created ring {ring}")),
             Event::Joined { ring, is_creator: false } => ("good", format!("joined ring {ring}")),
             Event::Dissolved { ring } => ("note", format!("gave up the empty ring {ring} to join another")),
-            Event::ForeignRing { by, ring } => ("bad", format!("{} belongs to another ring, {ring}", by.addr)),
+            Event::ForeignRing { by, ring } => {
+                ("bad", format!("{} belongs to another ring, {ring}", by.addr))
+            }
             Event::MemberUp(n) => ("good", format!("{} is in the ring", n.addr)),
             Event::MemberSuspected(n) => ("bad", format!("{} does not answer", n.addr)),
             Event::MemberDead(n) => ("bad", format!("{} counts as dead", n.addr)),

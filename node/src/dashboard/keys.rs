@@ -143,7 +143,8 @@ fn reply_json(key: &str, reply: Reply) -> Answer {
         Reply::Refused { refusal: r, version, value } => {
             let (code, mut json) = problem(&refusal(&r, key, version, value.as_ref()));
             if let Some(o) = json.as_object_mut() {
-                let present = json!({ "version": version.to_string(), "value": value.as_ref().map(value_json) });
+                let present =
+                    json!({ "version": version.to_string(), "value": value.as_ref().map(value_json) });
                 o.insert("present".to_owned(), present);
             }
             (code, json)

@@ -81,8 +81,11 @@ impl Dashboard {
         let path = request.uri().path().to_owned();
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         if let Some(verb) = path.strip_prefix("/ui/api/") {
-            let (code, json) =
-                if is_read { self.read(verb, request.uri().query()).await } else { self.act(verb, request).await };
+            let (code, json) = if is_read {
+                self.read(verb, request.uri().query()).await
+            } else {
+                self.act(verb, request).await
+            };
             return respond(code, "application/json", json.to_string());
         }
         if !is_read {
@@ -126,7 +129,9 @@ impl Dashboard {
         let said = async {
             let status = self.readiness.status().await?;
             let insight = self.insight().await?;
-            let Ok(Reply::Members(members)) = self.api.handle().request(Ask::Members).await else { return None };
+            let Ok(Reply::Members(members)) = self.api.handle().request(Ask::Members).await else {
+                return None;
+            };
             Some(Said { status, insight, members })
         };
         let said = said.await;
@@ -137,14 +142,13 @@ impl Dashboard {
 
     /// What changes from second to second.
     async fn state(&self) -> Option<Json> {
-        let status = Cluster::status(&self.api, tonic::Request::new(StatusRequest {})).await.ok()?.into_inner();
+        let status =
+            Cluster::status(&self.api, tonic::Request::new(StatusRequest {})).await.ok()?.into_inner();
         let members = members(&self.api).await?;
         let insight = self.insight().await?;
         let checks = self.readiness.checks().await;
-        let checks: Vec<Json> = checks
-            .iter()
-            .map(|c| json!({ "name": c.name, "ok": c.is_ok, "reason": c.reason }))
-            .collect();
+        let checks: Vec<Json> =
+            checks.iter().map(|c| json!({ "name": c.name, "ok": c.is_ok, "reason": c.reason })).collect();
         let info = self.api.info();
         Some(json!({
             "status": facts::status(&status),
@@ -233,7 +237,8 @@ impl Dashboard {
 }
 
 fn status_json(s: &tonic::Status) -> keys::Answer {
-    let report = Report::new(error::INTERNAL, "the node did not do it", s.message(), "look at the node's log");
+    let report =
+        Report::new(error::INTERNAL, "the node did not do it", s.message(), "look at the node's log");
     keys::report_json(&report)
 }
 

@@ -7,7 +7,10 @@ use dht::api::{MemberView, Phase, PieceView, Status as NodeStatus};
 use dht::{Reply, Request as Ask};
 use proto::v1::cluster_server::Cluster;
 use proto::v1::member::State;
-use proto::v1::{self, HistoryRequest, HistoryResponse, LeaveRequest, LocateRequest, MembersRequest, RingRequest, StatusRequest};
+use proto::v1::{
+    self, HistoryRequest, HistoryResponse, LeaveRequest, LocateRequest, MembersRequest, RingRequest,
+    StatusRequest,
+};
 use ring::members::MemberState;
 use ring::{NodeRef, Position};
 use store::Key;

@@ -2,7 +2,8 @@
 
 use super::exposition::Exposition;
 use super::traffic::{
-    ABORT_REASONS, FAILURE_REASONS, LATENCY_BOUNDS_SECONDS, MEMBER_EVENTS, OperationKind, OutcomeKind, Traffic,
+    ABORT_REASONS, FAILURE_REASONS, LATENCY_BOUNDS_SECONDS, MEMBER_EVENTS, OperationKind, OutcomeKind,
+    Traffic,
 };
 use dht::api::{Insight, MemberView, Phase, Status};
 use ring::members::MemberState;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{Key, Outcome, Record};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,21 @@ struct Map {
     shaky: u32,
     phase: Arc<Mutex<Phase>>,
     changes: Arc<AtomicU64>,
+}
+
+/// What is answered to a request of HTTP/1.1 that closes the connection.
+pub(crate) async fn http_exchange(addr: SocketAddr, request: String) -> String {
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// The body of a page.
+pub(crate) async fn http_get(addr: SocketAddr, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    http_exchange(addr, request).await.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 /// Starts one on a free port of loopback.
