@@ -133,6 +133,13 @@ impl Client {
         Ok(self.run(None, true, call).await?.0.into_inner())
     }
 
+    /// What a node did lately, after a time in milliseconds since 1970.
+    pub async fn history(&self, after_milliseconds: u64) -> Result<v1::HistoryResponse, Error> {
+        let request = v1::HistoryRequest { after_milliseconds };
+        let call = |c| async move { ClusterClient::new(c).history(request).await };
+        Ok(self.run(None, true, call).await?.0.into_inner())
+    }
+
     /// Makes the node at the first endpoint, and no other, hand over everything and leave; whether all of it
     /// found a new owner.
     pub async fn leave(&self) -> Result<bool, Error> {

@@ -1,5 +1,6 @@
 //! What a node's surroundings say to it and hear from it.
 
+use crate::counters::Rounds;
 use crate::message::Message;
 use core::time::Duration;
 use paxos::Configuration;
@@ -41,6 +42,13 @@ pub enum Request {
     },
     /// The node's and the ring's state in short.
     Status,
+    /// How much of what the node holds and does.
+    Insight,
+    /// What each replica has of a key, as it says itself.
+    Inspect {
+        /// The key.
+        key: Key,
+    },
     /// The member table.
     Members,
     /// Who owns what, as this node sees it.
@@ -86,6 +94,10 @@ pub enum Reply {
     Failed(Failure),
     /// To `Status`.
     Status(Box<Status>),
+    /// To `Insight`.
+    Insight(Box<Insight>),
+    /// To `Inspect`, by slot.
+    Inspected(Vec<InspectedReplica>),
     /// To `Members`.
     Members(Vec<MemberView>),
     /// To `Ring`: every known piece.
@@ -185,6 +197,81 @@ pub struct Status {
     pub operations_open: usize,
     /// Another ring with data that answered at an address of ours, if any.
     pub foreign_ring: Option<RingId>,
+}
+
+/// Pieces in this node's memory by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PieceCounts {
+    /// They vote.
+    pub active: usize,
+    /// They are being refilled.
+    pub incomplete: usize,
+    /// They are being handed over.
+    pub frozen: usize,
+    /// They were replaced or given away, and are kept for those who have not heard of it.
+    pub stopped: usize,
+}
+
+/// What the node holds and does, in numbers. [`Rounds`] count from its start, all else is the present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Insight {
+    /// Pieces by state.
+    pub pieces: PieceCounts,
+    /// Intervals into which owners cut the offsets.
+    pub intervals: usize,
+    /// Those in which a slot has no live owner.
+    pub intervals_under_replicated: usize,
+    /// Reigns.
+    pub reigns: usize,
+    /// Rounds of votes begun here.
+    pub rounds: Rounds,
+    /// Operations open at this gateway.
+    pub operations_open: usize,
+    /// Operations that wait at homes here.
+    pub operations_waiting_at_homes: usize,
+    /// Records sent for a vote and not yet forgotten.
+    pub records_in_flight: usize,
+    /// Effects not yet carried out.
+    pub effects_waiting: usize,
+    /// Handovers given or received.
+    pub handovers_running: usize,
+    /// Replacements and refills.
+    pub replacements_running: usize,
+    /// Pieces that a live member says it owns and this node ascribes to another.
+    pub view_disagreements: usize,
+}
+
+/// What a replica has of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaSight {
+    /// It was not asked or did not answer in time.
+    Silent,
+    /// It does not vote at present, or is not the owner.
+    Refused,
+    /// No record.
+    Nothing,
+    /// A record.
+    Record {
+        /// The version.
+        version: u64,
+        /// Whether it holds a value; otherwise it notes a removal.
+        is_there: bool,
+        /// The n of its stamp.
+        n: u64,
+        /// Whether it is known to be chosen.
+        is_settled: bool,
+    },
+}
+
+/// A replica of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedReplica {
+    /// Its slot.
+    pub slot: Slot,
+    /// Its owner, as far as known.
+    pub owner: Option<NodeRef>,
+    /// What it has.
+    pub sight: ReplicaSight,
 }
 
 /// A member as this node sees it.

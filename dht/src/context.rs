@@ -2,6 +2,7 @@
 
 use crate::api::{Effect, Event, Reply, RequestId};
 use crate::config::Config;
+use crate::counters::Rounds;
 use crate::locations::Locations;
 use crate::message::Message;
 use core::time::Duration;
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) effects: VecDeque<Effect>,
     /// Messages of this node to itself, handled before the present input is done with.
     pub(crate) local: VecDeque<Message>,
+    pub(crate) rounds: Rounds,
     ballot_counter: u64,
     replica_counter: u64,
     n_counter: u64,
@@ -52,6 +54,7 @@ impl Context {
             rng,
             effects: VecDeque::new(),
             local: VecDeque::new(),
+            rounds: Rounds::default(),
             ballot_counter: 0,
             replica_counter: 0,
             n_counter: 0,

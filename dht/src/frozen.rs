@@ -258,7 +258,9 @@ impl DhtNode {
     fn try_frozen(&mut self, at: (Slot, Offset)) {
         let needed = usize::from(self.ctx.space.replicas()) - self.ctx.space.quorum();
         let Some(f) = self.replacements.fills.get(&at) else { return };
-        let Some(since) = self.acceptors.find(f.slot, f.extent.lo).map(paxos::Acceptor::since) else { return };
+        let Some(since) = self.acceptors.find(f.slot, f.extent.lo).map(paxos::Acceptor::since) else {
+            return;
+        };
         let (slot, extent) = (f.slot, f.extent);
         // The newest: if even that one may have a complete successor, the older ones do too.
         let newest = self
@@ -441,7 +443,8 @@ impl DhtNode {
         if of >= self.ctx.space.replicas() || of == slot {
             return;
         }
-        let target = |a: &paxos::Acceptor| a.configuration.members.get(usize::from(of)).map_or(0, |m| m.since);
+        let target =
+            |a: &paxos::Acceptor| a.configuration.members.get(usize::from(of)).map_or(0, |m| m.since);
         let fit: Vec<(Extent, u64, Arc<Configuration>)> = self
             .acceptors
             .parts(slot, extent)

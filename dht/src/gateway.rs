@@ -11,6 +11,7 @@
 //! Source: `docs/protocol.md`, sections 3 (read by anyone) and 4.
 
 use crate::api::{Failure, Phase, Reply, RequestId};
+use crate::counters::RoundKind;
 use crate::homes::Lookup;
 use crate::message::{Answer, Attempt, Denied, Era, Message, Operation, Sighting, SlotSet};
 use crate::node::DhtNode;
@@ -272,6 +273,7 @@ impl DhtNode {
             return false;
         }
         let rpc = self.ctx.draw_rpc();
+        self.ctx.rounds.began(RoundKind::Read);
         let mut wants_record = seen.is_empty();
         for (to, slots) in remote {
             self.ctx.send(to, Message::Read { rpc, slots, key: key.clone(), wants_record });

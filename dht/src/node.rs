@@ -8,12 +8,13 @@ use crate::acceptors::Acceptors;
 use crate::api::{Effect, Event, Location, MemberView, Phase, PieceView, Reply, Request, RequestId, Status};
 use crate::config::Config;
 use crate::context::Context;
+use crate::frozen::FrozenPull;
 use crate::gateway::Gateway;
 use crate::handover::Handovers;
 use crate::homes::Homes;
+use crate::insight::Inspections;
 use crate::joining::Joining;
 use crate::message::{Message, Operation};
-use crate::frozen::FrozenPull;
 use crate::replacement::Replacements;
 use paxos::Acceptor;
 use rand_chacha::ChaCha8Rng;
@@ -26,6 +27,16 @@ use store::{Ballot, Key};
 /// Intervals that a node tells of itself; who needs the others asks.
 const OWNED_TOLD_MAX: usize = 64;
 
+/// What the intervals of the ring can bear, as one node sees them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strength {
+    /// Nodes that may fail at once without any interval losing its quorum.
+    pub(crate) tolerated_failures: usize,
+    pub(crate) intervals: usize,
+    /// Intervals in which a slot has no live owner.
+    pub(crate) under_replicated: usize,
+}
+
 /// One node without IO.
 #[derive(Debug)]
 pub struct DhtNode {
@@ -37,6 +48,7 @@ pub struct DhtNode {
     pub(crate) handovers: Handovers,
     pub(crate) replacements: Replacements,
     pub(crate) joining: Joining,
+    pub(crate) inspections: Inspections,
     pub(crate) is_owned_changed: bool,
     pub(crate) is_duty_due: bool,
     pub(crate) is_creator: bool,
@@ -96,6 +108,7 @@ impl DhtNode {
             handovers: Handovers::default(),
             replacements: Replacements::default(),
             joining: Joining::default(),
+            inspections: Inspections::default(),
             is_owned_changed: false,
             is_duty_due: false,
             is_creator: false,
@@ -142,6 +155,11 @@ impl DhtNode {
                 let status = Box::new(self.status());
                 self.ctx.reply(id, Reply::Status(status));
             }
+            Request::Insight => {
+                let insight = Box::new(self.insight());
+                self.ctx.reply(id, Reply::Insight(insight));
+            }
+            Request::Inspect { key } => self.begin_inspection(id, &key),
             Request::Members => {
                 let members = self.member_views();
                 self.ctx.reply(id, Reply::Members(members));
@@ -178,6 +196,7 @@ impl DhtNode {
             self.drain_members();
         }
         self.scan_joining();
+        self.scan_inspections();
         self.scan_gateway();
         self.scan_homes();
         self.scan_handovers();
@@ -213,6 +232,7 @@ impl DhtNode {
             members,
             duty,
             self.joining.next_knock,
+            self.inspections.next_scan(),
             self.gateway.next_scan,
             self.homes.next_scan,
             self.handovers.next_scan,
@@ -392,7 +412,11 @@ impl DhtNode {
             Message::Read { rpc, slots, key, wants_record } => {
                 self.serve_read(from, rpc, slots, &key, wants_record)
             }
-            Message::ReadReply { rpc, slot, answer } => self.on_read_reply(from, rpc, slot, answer),
+            Message::ReadReply { rpc, slot, answer } => {
+                if !self.on_inspected(rpc, slot, &answer, from) {
+                    self.on_read_reply(from, rpc, slot, answer);
+                }
+            }
             Message::Drop { home, slots, key, stamp, era } => self.serve_drop(home, slots, &key, stamp, era),
             Message::Operation(attempt) => self.on_operation(from, attempt),
             Message::OperationReply { session, seq, attempt, home, extent, ballot, known, answer } => {
@@ -488,7 +512,7 @@ impl DhtNode {
 
     fn status(&self) -> Status {
         let alive = self.ctx.members.live_infos().count();
-        let (tolerated_failures, is_fully_replicated) = self.strength_of_pieces();
+        let strength = self.strength_of_pieces();
         Status {
             node: self.ctx.me,
             phase: self.phase,
@@ -497,8 +521,8 @@ impl DhtNode {
             members_alive: alive,
             members_lost: self.ctx.members.lost().count()
                 + self.ctx.members.iter().filter(|m| m.is_suspected).count(),
-            tolerated_failures,
-            is_fully_replicated,
+            tolerated_failures: strength.tolerated_failures,
+            is_fully_replicated: strength.under_replicated == 0,
             keys: u64::try_from(self.acceptors.keys()).unwrap_or(0),
             bytes: u64::try_from(self.acceptors.weight()).unwrap_or(0),
             bytes_max: u64::try_from(self.ctx.config.memory_bytes_max).unwrap_or(u64::MAX),
@@ -508,8 +532,8 @@ impl DhtNode {
         }
     }
 
-    /// Over all intervals: how many more nodes may fail, and whether every slot has a live owner.
-    fn strength_of_pieces(&self) -> (usize, bool) {
+    /// Over all intervals: how many more nodes may fail, and where a slot has no live owner.
+    pub(crate) fn strength_of_pieces(&self) -> Strength {
         let space = &self.ctx.space;
         let mut cuts: Vec<u128> = vec![0];
         for slot in space.slots() {
@@ -517,8 +541,10 @@ impl DhtNode {
         }
         cuts.sort_unstable();
         cuts.dedup();
-        let (mut least, mut is_full) = (usize::MAX, true);
+        let (mut least, mut under_replicated) = (usize::MAX, 0);
+        let intervals = cuts.len();
         for at in cuts {
+            let mut is_full = true;
             // Nodes by the number of slots they hold: the adversary takes the fullest first.
             let mut held: std::collections::BTreeMap<ring::NodeId, usize> = Default::default();
             for slot in space.slots() {
@@ -527,6 +553,7 @@ impl DhtNode {
                     None => is_full = false,
                 }
             }
+            under_replicated += usize::from(!is_full);
             let mut counts: Vec<usize> = held.into_values().collect();
             counts.sort_unstable_by(|a, b| b.cmp(a));
             let mut left: usize = counts.iter().sum();
@@ -540,16 +567,17 @@ impl DhtNode {
             }
             least = least.min(may_fail);
         }
-        (if least == usize::MAX { 0 } else { least }, is_full)
+        let tolerated_failures = if least == usize::MAX { 0 } else { least };
+        Strength { tolerated_failures, intervals, under_replicated }
     }
 
     fn member_views(&self) -> Vec<MemberView> {
-        let me = MemberView {
-            info: self.ctx.members.me().clone(),
-            is_suspected: false,
-            heard_ago: core::time::Duration::ZERO,
-            round_trip: None,
-        };
+        // Of itself a node knows more than what it told the others last.
+        let mut info = self.ctx.members.me().clone();
+        info.keys = u64::try_from(self.acceptors.keys()).unwrap_or(0);
+        info.bytes = u64::try_from(self.acceptors.weight()).unwrap_or(0);
+        let me =
+            MemberView { info, is_suspected: false, heard_ago: core::time::Duration::ZERO, round_trip: None };
         let others = self.ctx.members.iter().map(|m| MemberView {
             info: m.info.clone(),
             is_suspected: m.is_suspected,

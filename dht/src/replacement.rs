@@ -11,6 +11,7 @@
 //!
 //! Source: `docs/protocol.md`, section 6.
 
+use crate::counters::RoundKind;
 use crate::fill::Filling;
 use crate::frozen::{Resuming, Sighting};
 use crate::message::{Denied, Era, Message};
@@ -89,6 +90,11 @@ impl Replacements {
     /// Whether a replacement of an overlapping piece is under way here.
     pub(crate) fn is_at_work(&self, extent: Extent, slot: impl Fn(Slot) -> bool) -> bool {
         self.replacing.values().any(|r| slot(r.slot) && r.extent.intersect(&extent).is_some())
+    }
+
+    /// Replacements and refills under way.
+    pub(crate) fn running(&self) -> usize {
+        self.replacing.len() + self.fills.len()
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -197,11 +203,13 @@ impl DhtNode {
         let pick = if rand_core::RngCore::next_u64(&mut self.ctx.rng) % 2 == 0 {
             0
         } else {
-            usize::try_from(rand_core::RngCore::next_u64(&mut self.ctx.rng) >> 1).unwrap_or(0) % feasible.len()
+            usize::try_from(rand_core::RngCore::next_u64(&mut self.ctx.rng) >> 1).unwrap_or(0)
+                % feasible.len()
         };
         let Some((part, configuration)) = feasible.into_iter().nth(pick) else { return };
         r.extent = part;
         let ballot = self.ctx.draw_ballot();
+        self.ctx.rounds.began(RoundKind::Change);
         r.stage = Stage::Preparing { configuration, ballot, promises: BTreeMap::new() };
         r.give_up_at = self.ctx.now + STALL;
         self.transmit_replacement(rpc);

@@ -10,8 +10,11 @@
 //! 3. Every call is answered, or its asker sees that the loop has ended.
 
 use crate::handle::Call;
+use crate::http::PROBE_KEY;
+use crate::metrics::{OperationKind, Traffic};
 use crate::peer::{PeerInput, Peers, Transport};
-use dht::{DhtNode, Effect, Event, Message, Reply, RequestId};
+use dht::counters::MessageKind;
+use dht::{DhtNode, Effect, Event, Message, Reply, Request, RequestId};
 use ring::{NodeRef, Time};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -42,6 +45,30 @@ impl Clock {
     }
 }
 
+/// Who waits for a reply, and what is to be counted when it comes.
+#[derive(Debug)]
+struct Asker {
+    reply: oneshot::Sender<Reply>,
+    operation: Option<(OperationKind, Time)>,
+}
+
+fn operation_kind(request: &Request) -> Option<OperationKind> {
+    match request {
+        Request::Get { key } if key.as_bytes() == PROBE_KEY => Some(OperationKind::Probe),
+        Request::Get { .. } => Some(OperationKind::Get),
+        Request::Change { .. } => Some(OperationKind::Change),
+        Request::Start { .. }
+        | Request::Seeds(_)
+        | Request::Status
+        | Request::Insight
+        | Request::Inspect { .. }
+        | Request::Members
+        | Request::Ring
+        | Request::Locate { .. }
+        | Request::Leave => None,
+    }
+}
+
 /// The owner of a node's core, and everything that leads to it.
 #[derive(Debug)]
 pub struct EventLoop {
@@ -52,7 +79,8 @@ pub struct EventLoop {
     inputs: mpsc::Receiver<PeerInput>,
     calls: mpsc::Receiver<Call>,
     events: mpsc::Sender<Event>,
-    askers: HashMap<RequestId, oneshot::Sender<Reply>>,
+    askers: HashMap<RequestId, Asker>,
+    traffic: Arc<Traffic>,
     request_last: u64,
     to_self: VecDeque<Message>,
 }
@@ -71,6 +99,7 @@ impl EventLoop {
             node,
             me: peers.me(),
             clock,
+            traffic: Arc::clone(peers.traffic()),
             transport: Transport::new(peers),
             inputs,
             calls,
@@ -147,6 +176,7 @@ impl EventLoop {
             PeerInput::Messages { from, messages } => {
                 let count = messages.len();
                 for message in messages {
+                    self.traffic.received(MessageKind::of(&message));
                     self.node.handle_message(now, from, message);
                 }
                 count
@@ -161,8 +191,10 @@ impl EventLoop {
     fn take_call(&mut self, call: Call) -> usize {
         self.request_last += 1;
         let id = RequestId(self.request_last);
-        self.askers.insert(id, call.reply);
-        self.node.handle_request(self.clock.now(), id, call.request);
+        let now = self.clock.now();
+        let operation = operation_kind(&call.request).map(|kind| (kind, now));
+        self.askers.insert(id, Asker { reply: call.reply, operation });
+        self.node.handle_request(now, id, call.request);
         1
     }
 
@@ -170,14 +202,21 @@ impl EventLoop {
         while let Some(effect) = self.node.poll_effect() {
             match effect {
                 Effect::Send { to, message } if to.id == self.me.id => self.to_self.push_back(message),
-                Effect::Send { to, message } => self.transport.stage(to, message),
+                Effect::Send { to, message } => {
+                    self.traffic.sent(MessageKind::of(&message));
+                    self.transport.stage(to, message);
+                }
                 Effect::Reply { id, reply } => {
                     if let Some(asker) = self.askers.remove(&id) {
+                        if let Some((kind, began)) = asker.operation {
+                            self.traffic.answered(kind, &reply, self.clock.now().since(began));
+                        }
                         // Whoever does not wait any more does not want to know.
-                        let _ = asker.send(reply);
+                        let _ = asker.reply.send(reply);
                     }
                 }
                 Effect::Announce(event) => {
+                    self.traffic.happened(&event);
                     if let Err(e) = self.events.try_send(event) {
                         warn!("an event was not announced: {e}");
                     }

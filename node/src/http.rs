@@ -6,8 +6,9 @@
 mod pages;
 mod readiness;
 
-pub use readiness::{Check, Readiness};
+pub use readiness::{Check, PROBE_KEY, Readiness};
 
+use crate::dashboard::Dashboard;
 use crate::grpc::{Api, Problem, ServerInfo};
 use crate::handle::NodeHandle;
 use crate::{error, error::Report};
@@ -53,7 +54,9 @@ pub async fn serve_clients(
     let health = HealthReporter::new();
     let readiness = Readiness::new(handle.clone(), Arc::clone(&info));
     let probe = tokio::spawn(readiness.clone().run(health.clone(), shutdown.clone()));
-    let front = Front::new(Api::new(handle, info), readiness, health)?;
+    let api = Api::new(handle, info);
+    let dashboard = Dashboard::start(api.clone(), readiness.clone(), shutdown.clone());
+    let front = Front::new(api, readiness, health, dashboard)?;
 
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -103,11 +106,17 @@ struct Front {
     /// Other gRPC services by the beginning of their paths.
     services: Arc<[(&'static str, Handler)]>,
     pages: Arc<pages::Pages>,
+    dashboard: Arc<Dashboard>,
     message_bytes_max: usize,
 }
 
 impl Front {
-    fn new(api: Api, readiness: Readiness, health: HealthReporter) -> io::Result<Front> {
+    fn new(
+        api: Api,
+        readiness: Readiness,
+        health: HealthReporter,
+        dashboard: Arc<Dashboard>,
+    ) -> io::Result<Front> {
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::v1::FILE_DESCRIPTOR_SET)
@@ -126,7 +135,8 @@ impl Front {
                 ("/grpc.reflection.v1alpha.ServerReflection/", handler(v1alpha)),
             ]),
             message_bytes_max: api.info().message_bytes_max(),
-            pages: Arc::new(pages::Pages::new(api, readiness)),
+            pages: Arc::new(pages::Pages::new(readiness)),
+            dashboard,
         })
     }
 }
@@ -166,6 +176,10 @@ impl hyper::service::Service<Request<Incoming>> for Front {
             let status: Status = Problem::from(unknown_path(path)).into();
             return Box::pin(core::future::ready(Ok(status.into_http())));
         }
+        if Dashboard::serves(path) {
+            let dashboard = Arc::clone(&self.dashboard);
+            return Box::pin(async move { Ok(dashboard.answer(request).await) });
+        }
         let pages = Arc::clone(&self.pages);
         Box::pin(async move { Ok(pages.answer(&request).await) })
     }
@@ -178,7 +192,7 @@ fn unknown_path(path: &str) -> Report {
         error::PATH_UNKNOWN,
         format!("nothing is served at {shown}"),
         "this port serves gRPC (kvnode.v1.Kv, kvnode.v1.Transactions, kvnode.v1.Cluster, grpc.health.v1.Health, \
-         reflection) and the pages /, /livez and /readyz",
+         reflection) and the pages /, /metrics, /livez and /readyz",
         "open / in a browser, or ask by 'grpcurl -plaintext ADDRESS list'",
     )
 }

@@ -4,13 +4,16 @@
 
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod error;
 pub mod event_loop;
+pub mod facts;
 pub mod grpc;
 pub mod handle;
 pub mod http;
 mod listen;
 pub mod logging;
+pub mod metrics;
 pub mod peer;
 pub mod run;
 pub mod run_error;

@@ -5,6 +5,7 @@
 //! 2. The first signal hands everything over and exits with 0 within ten seconds; the second exits at once.
 //! 3. A node that names hosts to join never creates a ring because none of them resolved.
 
+use crate::dashboard::{Journal, SettingShown};
 use crate::event_loop::{Clock, EventLoop};
 use crate::grpc::ServerInfo;
 use crate::handle::NodeHandle;
@@ -75,6 +76,8 @@ pub struct Settings {
     pub join_timeout: Option<Duration>,
     /// How long handing over may take at the end.
     pub leave_timeout: Duration,
+    /// The settings as they are shown.
+    pub shown: Vec<SettingShown>,
 }
 
 impl Default for Settings {
@@ -89,6 +92,7 @@ impl Default for Settings {
             peers: PeerOptions::default(),
             join_timeout: Some(Duration::from_secs(60)),
             leave_timeout: Duration::from_secs(9),
+            shown: Vec::new(),
         }
     }
 }
@@ -112,6 +116,7 @@ struct Process {
     handle: NodeHandle,
     peers: Arc<Peers>,
     events: mpsc::Receiver<Event>,
+    journal: Journal,
     shutdown: CancellationToken,
     joined: watch::Sender<bool>,
     dns_failures: Arc<Mutex<Vec<String>>>,
@@ -160,9 +165,14 @@ impl Process {
             Err(RunError::Internal { cause: "the overlay port is not served any more".to_owned() })
         });
         // The client side: gRPC, HTTP and the dashboard begin here.
+        let journal = Journal::default();
         let info = ServerInfo {
             key_bytes_max: settings.core.key_bytes_max,
             value_bytes_max: settings.core.value_bytes_max,
+            traffic: Arc::clone(peers.traffic()),
+            peers: Some(Arc::clone(&peers)),
+            journal: journal.clone(),
+            settings: settings.shown.clone(),
             ..ServerInfo::new(addr, client_addr)
         };
         let serving = http::serve_clients(client_listener, handle.clone(), info, shutdown.clone());
@@ -183,6 +193,7 @@ impl Process {
             handle,
             peers,
             events,
+            journal,
             shutdown,
             joined,
             dns_failures,
@@ -231,6 +242,7 @@ impl Process {
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), RunError> {
+        self.journal.note(&event);
         match event {
             Event::Joined { ring, is_creator } => {
                 self.peers.set_ring(ring);

@@ -1,6 +1,7 @@
 //! The server command: from checked settings to the running process.
 
-use crate::config::{Host, Listen as ListenSetting, Settings};
+use crate::config::{Host, Layers, Listen as ListenSetting, SETTINGS, Setting, Settings};
+use crate::dashboard::SettingShown;
 use crate::error::{INTERNAL, Report, SETTING_INVALID, lookup};
 use crate::logging::{self, LogFormat};
 use crate::run::{self, Listen};
@@ -9,7 +10,7 @@ use crate::seeds::HostPort;
 
 /// Runs the server until it is told to stop. Does not return after a clean end: the process exits at once,
 /// without waiting for tasks that are left.
-pub fn serve(settings: Settings) -> Result<(), Report> {
+pub fn serve(settings: Settings, shown: Vec<SettingShown>) -> Result<(), Report> {
     logging::init(LogFormat::Auto, &settings.log).map_err(|e| {
         Report::new(
             SETTING_INVALID,
@@ -21,7 +22,7 @@ pub fn serve(settings: Settings) -> Result<(), Report> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
         Report::new(INTERNAL, "the runtime does not start", e.to_string(), "raise the limit on threads")
     })?;
-    let ended = runtime.block_on(run::run(process_settings(settings)));
+    let ended = runtime.block_on(run::run(run::Settings { shown, ..process_settings(settings) }));
     runtime.shutdown_background();
     match ended {
         Ok(0) => Ok(()),
@@ -29,6 +30,15 @@ pub fn serve(settings: Settings) -> Result<(), Report> {
         Ok(code) => std::process::exit(i32::from(code)),
         Err(e) => Err(report(&e)),
     }
+}
+
+/// Every setting as the dashboard shows it.
+pub fn shown(layers: &Layers) -> Vec<SettingShown> {
+    let one = |s: &Setting| {
+        let (value, origin) = layers.get(s.name);
+        SettingShown { name: s.name, value: value.to_owned(), origin: origin.to_string(), help: s.help }
+    };
+    SETTINGS.iter().map(one).collect()
 }
 
 fn process_settings(s: Settings) -> run::Settings {

@@ -230,7 +230,7 @@ async fn pages_answer_and_readiness_follows_the_node() {
         assert!(text.contains(check), "{text}");
     }
     let (code, text) = http(node.addr, "GET", "/").await;
-    assert!(code == 200 && text.contains("1 node, 3 replicas, can lose 0 nodes"), "{text}");
+    assert!(code == 200 && text.contains("/ui/app.js"), "{text}");
     let (code, text) = http(node.addr, "GET", "/nothing").await;
     assert!(code == 404 && text.contains("KV-REQ-004") && text.contains("/readyz"), "{text}");
     assert_eq!(http(node.addr, "POST", "/readyz").await.0, 405);

@@ -63,6 +63,8 @@ impl Outcome {
             Some(
                 Reply::Ok
                 | Reply::Status(_)
+                | Reply::Insight(_)
+                | Reply::Inspected(_)
                 | Reply::Members(_)
                 | Reply::Ring(_)
                 | Reply::Located(_)

@@ -5,7 +5,25 @@ use crate::binary::scratch;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PACKAGES: [&str; 2] = ["grpcio", "grpcio-reflection"];
+/// Packages from PyPI, and the modules by which they are known to be there.
+#[derive(Clone, Copy, Debug)]
+pub struct Packages {
+    /// What is installed.
+    pub names: &'static [&'static str],
+    /// What is imported.
+    pub modules: &'static str,
+}
+
+/// What a gRPC client needs.
+pub const GRPC: Packages = Packages {
+    names: &["grpcio", "grpcio-reflection"],
+    modules: "grpc, grpc_reflection.v1alpha.reflection_pb2",
+};
+/// What drives a browser and looks for obstacles to people.
+pub const BROWSER: Packages = Packages {
+    names: &["playwright", "axe-playwright-python"],
+    modules: "playwright.sync_api, axe_playwright_python.sync_playwright",
+};
 
 fn runs(program: &Path, args: &[&str]) -> Res<()> {
     let out = Command::new(program)
@@ -20,18 +38,19 @@ fn runs(program: &Path, args: &[&str]) -> Res<()> {
     Err(text.lines().last().unwrap_or("it gave no reason").to_owned())
 }
 
-/// A Python interpreter that has the gRPC packages, or why there is none.
-pub fn interpreter() -> Res<PathBuf> {
+/// A Python interpreter that has these packages, or why there is none.
+pub fn interpreter(packages: Packages) -> Res<PathBuf> {
     let dir = scratch("python")?;
     let python = dir.join("bin").join("python");
-    let check = ["-c", "import grpc, grpc_reflection.v1alpha.reflection_pb2"];
+    let import = format!("import {}", packages.modules);
+    let check = ["-c", &import];
     if runs(&python, &check).is_ok() {
         return Ok(python);
     }
     let at = dir.to_string_lossy();
     runs(Path::new("python3"), &["-m", "venv", &at]).map_err(|e| format!("python3 -m venv: {e}"))?;
-    let install = [&["-m", "pip", "install", "--quiet"], &PACKAGES[..]].concat();
-    runs(&python, &install).map_err(|e| format!("pip install {}: {e}", PACKAGES.join(" ")))?;
+    let install = [&["-m", "pip", "install", "--quiet"], packages.names].concat();
+    runs(&python, &install).map_err(|e| format!("pip install {}: {e}", packages.names.join(" ")))?;
     runs(&python, &check)?;
     Ok(python)
 }

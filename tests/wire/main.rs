@@ -5,12 +5,15 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests live in real time")]
 
+mod browser;
 mod containers;
 mod malformed;
+mod monitoring;
 mod processes;
 mod reflection;
 mod wrong_use;
 
+use harness::python::{BROWSER, GRPC, interpreter};
 use harness::{Res, docker};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -29,6 +32,10 @@ enum Need {
     Engine,
     /// Python with two packages.
     Python,
+    /// A browser, and Python that drives it.
+    Browser,
+    /// Prometheus and its tool.
+    Prometheus,
 }
 
 const fn case(name: &'static str, run: fn() -> Res<()>, needs: Need) -> Case {
@@ -55,6 +62,9 @@ const CASES: &[Case] = &[
     case("wrong_use::a_key_that_is_not_there", wrong_use::missing_key, Need::Nothing),
     case("wrong_use::bytes_that_are_no_request", malformed::garbage, Need::Nothing),
     case("reflection::a_client_that_knows_nothing_learns_the_interface", reflection::learns, Need::Python),
+    case("browser::the_dashboard_does_what_a_reader_does", browser::dashboard, Need::Browser),
+    case("monitoring::alert_rules_fire_when_they_should", monitoring::rules, Need::Prometheus),
+    case("monitoring::every_panel_has_data", monitoring::panels, Need::Prometheus),
     case("containers::three_serve_within_two_seconds", containers::three, Need::Engine),
     case("containers::writes_go_on_when_any_one_is_killed", containers::kill_one, Need::Engine),
     case("containers::one_that_is_stopped_is_not_missed", containers::stop_one, Need::Engine),
@@ -70,7 +80,9 @@ fn unmet(need: Need, wanted: bool) -> Option<String> {
     match need {
         Need::Nothing => None,
         Need::Engine => docker::missing(),
-        Need::Python => harness::python::interpreter().err(),
+        Need::Python => interpreter(GRPC).err(),
+        Need::Browser => browser::missing().or_else(|| interpreter(BROWSER).err()),
+        Need::Prometheus => monitoring::missing(),
     }
 }
 
@@ -83,6 +95,8 @@ fn main() {
     };
     let no_engine = unmet(Need::Engine, runs(Need::Engine));
     let no_python = unmet(Need::Python, runs(Need::Python));
+    let no_browser = unmet(Need::Browser, runs(Need::Browser));
+    let no_prometheus = unmet(Need::Prometheus, runs(Need::Prometheus));
     let mut skipped = Vec::new();
     let mut trials = Vec::new();
     for c in CASES {
@@ -90,6 +104,8 @@ fn main() {
             Need::Nothing => None,
             Need::Engine => no_engine.as_ref(),
             Need::Python => no_python.as_ref(),
+            Need::Browser => no_browser.as_ref(),
+            Need::Prometheus => no_prometheus.as_ref(),
         };
         let run = c.run;
         trials.push(

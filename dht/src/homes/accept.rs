@@ -8,6 +8,7 @@
 
 use super::asking::{Asked, Refusal, SOON};
 use super::scrub::TOMBSTONE_RESEND;
+use crate::counters::RoundKind;
 use crate::message::{Answer, Denied, Message, SlotSet};
 use crate::node::DhtNode;
 use crate::reign::{Flight, Waiter};
@@ -24,6 +25,7 @@ impl DhtNode {
         record: Record,
         waiters: Vec<Waiter>,
     ) {
+        self.ctx.rounds.began(RoundKind::Accept);
         let resend_at = self.ctx.now + self.ctx.config.vote_timeout;
         self.homes.schedule(resend_at);
         let Some(r) = self.homes.reigns.get_mut(rat) else { return };

@@ -8,6 +8,7 @@
 
 use super::asking::{Asked, Refusal, SOON};
 use crate::api::Event;
+use crate::counters::RoundKind;
 use crate::message::{Answer, Denied, Era, Message, SlotSet};
 use crate::node::DhtNode;
 use crate::reign::{Origin, Phase, Reign};
@@ -84,6 +85,9 @@ impl DhtNode {
         rpc: u64,
         have: SlotSet,
     ) {
+        if have.is_empty() {
+            self.ctx.rounds.began(RoundKind::Reign);
+        }
         let voters = self.voters(extent.lo, have);
         for (to, slots) in voters.remote() {
             self.ctx.send(to, Message::Reign { rpc, home, slots, extent, ballot, era });

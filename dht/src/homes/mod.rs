@@ -58,7 +58,27 @@ pub(crate) struct Homes {
     has_readers: bool,
 }
 
+/// How much homes have to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HomesLoad {
+    /// Operations that wait for a reign, a sync or another operation.
+    pub(crate) waiting: usize,
+    /// Records sent for a vote and not yet forgotten.
+    pub(crate) in_flight: usize,
+}
+
 impl Homes {
+    pub(crate) fn load(&self) -> HomesLoad {
+        let mut waiting = 0;
+        for r in self.reigns.iter() {
+            if let Phase::Seeking { waiting: w, .. } = &r.phase {
+                waiting += w.len();
+            }
+            waiting += r.keys.values().map(|k| k.queue.len()).sum::<usize>();
+        }
+        HomesLoad { waiting, in_flight: self.flights.len() }
+    }
+
     fn flight_mut(&mut self, rat: (Slot, Offset), at: &(Offset, Key), n: u64) -> Option<&mut Flight> {
         let k = self.reigns.get_mut(rat)?.keys.get_mut(at)?;
         k.flights.iter_mut().find(|f| f.n == n)

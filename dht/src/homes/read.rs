@@ -7,6 +7,7 @@
 
 use super::Round;
 use super::asking::{Asked, Refusal, SOON};
+use crate::counters::RoundKind;
 use crate::message::{ConfirmItem, Denied, Message, SlotSet};
 use crate::node::DhtNode;
 use crate::reign::{Reader, Reign};
@@ -65,6 +66,7 @@ impl DhtNode {
         if items.is_empty() {
             return;
         }
+        self.ctx.rounds.began(RoundKind::Confirm);
         self.homes.next_round += 1;
         let resend_at = self.ctx.now + self.ctx.config.vote_timeout;
         self.homes.schedule(resend_at);

@@ -7,6 +7,7 @@
 //! Source: `docs/protocol.md`, section 3 (Sync).
 
 use super::asking::{Asked, Refusal, SOON};
+use crate::counters::RoundKind;
 use crate::message::{Denied, Message, Sighting, SlotSet};
 use crate::node::DhtNode;
 use crate::reign::{SyncSighting, Syncing};
@@ -37,6 +38,7 @@ fn found(sightings: &[SyncSighting]) -> Found {
 
 impl DhtNode {
     pub(super) fn begin_sync(&mut self, rat: (Slot, Offset), at: (Offset, Key)) {
+        self.ctx.rounds.began(RoundKind::Sync);
         let rpc = self.ctx.draw_rpc();
         let resend_at = self.ctx.now + self.ctx.config.vote_timeout;
         self.homes.schedule(resend_at);

@@ -4,8 +4,8 @@ use super::Target;
 use super::output::{Output, columns, rows};
 use super::trouble::report;
 use crate::error::{self, Exit, Report};
+use crate::facts::{self, address_of, id_of, phase_word, state_word};
 use clap::Args;
-use client::v1;
 use serde_json::json;
 
 /// The node and its ring in short.
@@ -36,28 +36,6 @@ pub(super) struct Locate {
 #[command(after_help = "Examples:\n  kvnode leave\n  kvnode leave --endpoint 10.2.1.4:8000 --timeout 1m")]
 pub(super) struct Leave {}
 
-fn plural(n: u32, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-fn id_of(n: Option<&v1::Node>) -> String {
-    n.map_or_else(|| "-".to_owned(), |n| n.id.clone())
-}
-
-fn address_of(n: Option<&v1::Node>) -> String {
-    n.map_or_else(|| "-".to_owned(), |n| n.overlay_address.clone())
-}
-
-fn phase_word(p: i32) -> String {
-    let name = v1::Phase::try_from(p).unwrap_or(v1::Phase::Unspecified).as_str_name();
-    name.trim_start_matches("PHASE_").to_ascii_lowercase()
-}
-
-fn state_word(s: i32) -> String {
-    let name = v1::member::State::try_from(s).unwrap_or(v1::member::State::Unspecified).as_str_name();
-    name.trim_start_matches("STATE_").to_ascii_lowercase()
-}
-
 impl Status {
     pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         let s = target.connect().await?.status().await.map_err(report)?;
@@ -83,11 +61,9 @@ impl Status {
             ("operations_open", s.operations_open.to_string()),
         ];
         let mut plain = format!(
-            "{}, {}, can lose {}\nring {ring}\nnode {node} at {address}, {phase}, version {}, up {} s\n\
+            "{}\nring {ring}\nnode {node} at {address}, {phase}, version {}, up {} s\n\
              {} in {} of {} bytes of memory here\n",
-            plural(s.members_alive, "node"),
-            plural(s.replication_factor, "replica"),
-            plural(s.tolerated_failures, "node"),
+            facts::sentence(&s),
             s.version,
             s.uptime_seconds,
             if s.keys == 1 { "1 key".to_owned() } else { format!("{} keys", s.keys) },
@@ -97,14 +73,7 @@ impl Status {
         for f in &s.findings {
             plain.push_str(&format!("finding: {f}\n"));
         }
-        let json = json!({
-            "node": node, "address": address, "phase": phase, "ring": s.ring, "version": s.version,
-            "uptime_seconds": s.uptime_seconds, "members_alive": s.members_alive, "members_lost": s.members_lost,
-            "replication_factor": s.replication_factor, "tolerated_failures": s.tolerated_failures,
-            "fully_replicated": s.fully_replicated, "keys": s.keys, "bytes": s.bytes, "bytes_max": s.bytes_max,
-            "pieces": s.pieces, "operations_open": s.operations_open, "foreign_ring": s.foreign_ring,
-            "findings": s.findings,
-        });
+        let json = facts::status(&s);
         let mut table: Vec<Vec<String>> = facts.into_iter().map(|(n, v)| vec![n.to_owned(), v]).collect();
         table.extend(s.findings.iter().map(|f| vec!["finding".to_owned(), f.clone()]));
         let mut output = Output::new(plain, json, rows(&["WHAT", "VALUE"], table));
@@ -119,7 +88,6 @@ impl Members {
     pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         let members = target.connect().await?.members().await.map_err(report)?;
         let mut table = Vec::new();
-        let mut all = Vec::new();
         for m in &members {
             let (id, overlay) = (id_of(m.node.as_ref()), address_of(m.node.as_ref()));
             let trip = m.round_trip_microseconds.map_or_else(|| "-".to_owned(), |us| format!("{us} us"));
@@ -134,16 +102,10 @@ impl Members {
                 format!("{} ms", m.heard_ago_milliseconds),
                 trip,
             ]);
-            all.push(json!({
-                "node": id, "overlay_address": overlay, "client_address": m.client_address,
-                "state": state_word(m.state), "keys": m.keys, "bytes": m.bytes,
-                "heard_ago_milliseconds": m.heard_ago_milliseconds,
-                "round_trip_microseconds": m.round_trip_microseconds, "end": m.end, "is_self": m.is_self,
-            }));
         }
         let head = &["NODE", "OVERLAY", "CLIENTS", "STATE", "KEYS", "BYTES", "HEARD", "RTT"];
         let table = rows(head, table);
-        Ok(Output::new(columns(&table), json!({ "members": all }), table))
+        Ok(Output::new(columns(&table), facts::members(&members), table))
     }
 }
 
@@ -151,7 +113,6 @@ impl Ring {
     pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         let ring = target.connect().await?.ring().await.map_err(report)?;
         let mut table = Vec::new();
-        let mut all = Vec::new();
         for p in &ring.pieces {
             let (id, address) = (id_of(p.owner.as_ref()), address_of(p.owner.as_ref()));
             let state = if p.live { "live" } else { "not live" };
@@ -163,14 +124,9 @@ impl Ring {
                 address.clone(),
                 state.to_owned(),
             ]);
-            all.push(json!({
-                "slot": p.slot, "first_offset": p.first_offset, "last_offset": p.last_offset,
-                "node": id, "overlay_address": address, "live": p.live,
-            }));
         }
         let table = rows(&["SLOT", "FIRST", "LAST", "NODE", "OVERLAY", "STATE"], table);
-        let json = json!({ "replication_factor": ring.replication_factor, "pieces": all });
-        Ok(Output::new(columns(&table), json, table))
+        Ok(Output::new(columns(&table), facts::ring(&ring), table))
     }
 }
 
@@ -178,7 +134,6 @@ impl Locate {
     pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         let l = target.connect().await?.locate(&self.key).await.map_err(report)?;
         let mut table = Vec::new();
-        let mut all = Vec::new();
         for r in &l.replicas {
             let (id, address) = (id_of(r.owner.as_ref()), address_of(r.owner.as_ref()));
             let is_home = r.slot == l.home_slot;
@@ -189,13 +144,9 @@ impl Locate {
                 address.clone(),
                 if is_home { "home".to_owned() } else { String::new() },
             ]);
-            all.push(json!({
-                "slot": r.slot, "position": r.position, "node": id, "overlay_address": address, "home": is_home,
-            }));
         }
         let table = rows(&["SLOT", "POSITION", "NODE", "OVERLAY", ""], table);
-        let json = json!({ "key": self.key, "home_slot": l.home_slot, "replicas": all });
-        Ok(Output::new(columns(&table), json, table))
+        Ok(Output::new(columns(&table), facts::location(&self.key, &l), table))
     }
 }
 

@@ -13,7 +13,7 @@ use store::value::DEPTH_MAX;
 const BYTES_KEY: &str = "$bytes";
 
 /// A value as JSON.
-pub(super) fn to_json(data: &Data) -> Json {
+pub(crate) fn to_json(data: &Data) -> Json {
     match data {
         Data::Null => Json::Null,
         Data::Bool(b) => Json::Bool(*b),
@@ -29,7 +29,7 @@ pub(super) fn to_json(data: &Data) -> Json {
 }
 
 /// The value that JSON text stands for.
-pub(super) fn parse(text: &str) -> Result<Value, String> {
+pub(crate) fn parse(text: &str) -> Result<Value, String> {
     let json: Json = serde_json::from_str(text).map_err(|e| e.to_string())?;
     from_json(json, 0).map(|d| Value::encode(&d))
 }
@@ -57,7 +57,7 @@ fn from_json(json: Json, depth: usize) -> Result<Data, String> {
 }
 
 /// An integer of any size, or a double.
-pub(super) fn number(text: &str) -> Result<Data, String> {
+pub(crate) fn number(text: &str) -> Result<Data, String> {
     if let Ok(i) = text.parse::<BigInt>() {
         return Ok(Data::Int(i));
     }

@@ -4,14 +4,16 @@ mod bench;
 mod cluster;
 mod flags;
 mod healthcheck;
-mod json;
+pub(crate) mod json;
 mod kv;
 mod output;
 mod show;
 mod trouble;
 
 use crate::config::{Settings, check_variables};
+use crate::dashboard::SettingShown;
 use crate::error::{self, Exit, Report};
+use crate::serve::shown;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -110,7 +112,7 @@ enum Command {
 }
 
 /// Runs the program; `serve` runs the server until it is told to stop.
-pub fn main(serve: fn(Settings) -> Result<(), Report>) -> ExitCode {
+pub fn main(serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -> ExitCode {
     let format = wanted_format();
     let exit = match parse() {
         Err(e) => wrong_usage(&e, format),
@@ -139,10 +141,11 @@ fn parse() -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches)
 }
 
-fn run(cli: Cli, serve: fn(Settings) -> Result<(), Report>) -> Result<Exit, Report> {
+fn run(cli: Cli, serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -> Result<Exit, Report> {
     check_variables(&environment())?;
     let Some(command) = cli.command else {
-        serve(Settings::from_layers(&cli.server.layers()?)?)?;
+        let layers = cli.server.layers()?;
+        serve(Settings::from_layers(&layers)?, shown(&layers))?;
         return Ok(Exit::Done);
     };
     if let Some(flag) = cli.server.first() {

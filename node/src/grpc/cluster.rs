@@ -7,7 +7,10 @@ use dht::api::{MemberView, Phase, PieceView, Status as NodeStatus};
 use dht::{Reply, Request as Ask};
 use proto::v1::cluster_server::Cluster;
 use proto::v1::member::State;
-use proto::v1::{self, LeaveRequest, LocateRequest, MembersRequest, RingRequest, StatusRequest};
+use proto::v1::{
+    self, HistoryRequest, HistoryResponse, LeaveRequest, LocateRequest, MembersRequest, RingRequest,
+    StatusRequest,
+};
 use ring::members::MemberState;
 use ring::{NodeRef, Position};
 use store::Key;
@@ -33,7 +36,7 @@ fn phase(p: Phase) -> v1::Phase {
 }
 
 /// What an operator should look at, a sentence each.
-pub(crate) fn findings(s: &NodeStatus) -> Vec<String> {
+fn findings(s: &NodeStatus) -> Vec<String> {
     let mut out = Vec::new();
     if s.phase != Phase::Member {
         out.push(format!("the node is {}", phase_text(s.phase)));
@@ -153,6 +156,12 @@ impl Cluster for Api {
         };
         let replicas = (0..).zip(&l.replicas).map(replica).collect();
         Ok(Response::new(v1::LocateResponse { home_slot: u32::from(l.home), replicas }))
+    }
+
+    async fn history(&self, r: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        let me = node(self.node_status().await?.node);
+        let samples = self.info.history.of_node(&me.id, r.into_inner().after_milliseconds);
+        Ok(Response::new(HistoryResponse { node: Some(me), samples }))
     }
 
     async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {

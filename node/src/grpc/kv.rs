@@ -212,6 +212,8 @@ fn changed(key: &str, reply: Reply) -> Result<(u64, Option<Value>), Missing> {
         other @ (Reply::Ok
         | Reply::Value { .. }
         | Reply::Status(_)
+        | Reply::Insight(_)
+        | Reply::Inspected(_)
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)
@@ -230,6 +232,8 @@ fn finish_get(key: &str, reply: Reply) -> Result<v1::GetResponse, Problem> {
         | Reply::Changed { .. }
         | Reply::Refused { .. }
         | Reply::Status(_)
+        | Reply::Insight(_)
+        | Reply::Inspected(_)
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)

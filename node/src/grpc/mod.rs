@@ -8,11 +8,13 @@ mod kv;
 mod problem;
 mod transactions;
 
-pub(crate) use cluster::findings;
 pub(crate) use problem::phase_text;
 pub use problem::{Problem, closed, failure, refusal, unexpected};
 
+use crate::dashboard::{History, Journal, SettingShown};
 use crate::handle::NodeHandle;
+use crate::metrics::Traffic;
+use crate::peer::Peers;
 use proto::v1::cluster_server::ClusterServer;
 use proto::v1::kv_server::KvServer;
 use proto::v1::transactions_server::TransactionsServer;
@@ -40,6 +42,16 @@ pub struct ServerInfo {
     pub batch_operations_max: usize,
     /// A read through a quorum is tried once in this time, for readiness.
     pub probe_interval: Duration,
+    /// What the event loop and the transport count.
+    pub traffic: Arc<Traffic>,
+    /// The transport, if there is one.
+    pub peers: Option<Arc<Peers>>,
+    /// What happened lately.
+    pub journal: Journal,
+    /// The last hour in numbers.
+    pub history: History,
+    /// The settings, to be shown.
+    pub settings: Vec<SettingShown>,
 }
 
 impl ServerInfo {
@@ -55,7 +67,17 @@ impl ServerInfo {
             value_bytes_max: core.value_bytes_max,
             batch_operations_max: 1000,
             probe_interval: Duration::from_secs(1),
+            traffic: Arc::default(),
+            peers: None,
+            journal: Journal::default(),
+            history: History::default(),
+            settings: Vec::new(),
         }
+    }
+
+    /// Messages that wait to be written to peers.
+    pub fn messages_waiting(&self) -> usize {
+        self.peers.as_ref().map_or(0, |p| p.waiting())
     }
 
     /// The longest gRPC message that is read: the largest key and value, and a little around them.
@@ -85,6 +107,11 @@ impl Api {
     /// What they know of the process.
     pub fn info(&self) -> &ServerInfo {
         &self.info
+    }
+
+    /// The same, shared.
+    pub fn shared_info(&self) -> Arc<ServerInfo> {
+        Arc::clone(&self.info)
     }
 
     /// `kvnode.v1.Kv`.

@@ -22,7 +22,7 @@ const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the event loop may take to say its status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The key that is read; nobody writes it.
-const PROBE_KEY: &[u8] = b"kvnode/self-probe";
+pub const PROBE_KEY: &[u8] = b"kvnode/self-probe";
 
 /// One condition of being ready.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -127,6 +127,7 @@ async fn frames(mut stream: TcpStream, sender: NodeRef, peers: &Peers) -> io::Re
                 break;
             }
             buffer.advance(4);
+            peers.traffic().frame_received(size + 4);
             match take_frame(buffer.split_to(size).freeze()) {
                 Ok((more, unknown)) => {
                     if unknown > 0 {

@@ -5,6 +5,7 @@ use super::{PeerError, PeerInput, Peers};
 use bytes::{BufMut, BytesMut};
 use core::time::Duration;
 use dht::Message;
+use dht::counters::MessageKind;
 use parking_lot::Mutex;
 use proto::peer::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, put_message, size_estimate};
 use ring::{NodeId, NodeRef};
@@ -314,7 +315,7 @@ async fn write_all_messages(link: &Link, peers: &Peers, stream: TcpStream, peer:
             continue;
         }
         let count = items.len();
-        encode(&mut buffer, items, options.frame_bytes_max, peer);
+        encode(&mut buffer, items, peers, peer);
         let written = tokio::select! {
             done = writer.write_all(&buffer) => done.map_err(|e| e.to_string()),
             cause = &mut ended => Err(cause),
@@ -332,11 +333,13 @@ async fn write_all_messages(link: &Link, peers: &Peers, stream: TcpStream, peer:
 }
 
 /// One frame of all items, or several where one would be too long.
-fn encode(buffer: &mut BytesMut, items: Vec<Item>, frame_bytes_max: usize, peer: NodeRef) {
+fn encode(buffer: &mut BytesMut, items: Vec<Item>, peers: &Peers, peer: NodeRef) {
+    let frame_bytes_max = peers.options.frame_bytes_max;
     let mut begin = begin_frame(buffer);
     for item in items {
         let before = buffer.len();
         put_message(buffer, &item.message);
+        peers.traffic().encoded(MessageKind::of(&item.message), buffer.len() - before);
         if buffer.len() - begin - 4 <= frame_bytes_max {
             continue;
         }

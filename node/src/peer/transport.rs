@@ -2,6 +2,7 @@
 
 use super::link::{self, Item, Link};
 use super::{PeerError, PeerInput, PeerOptions};
+use crate::metrics::Traffic;
 use core::time::Duration;
 use dht::Message;
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ pub struct Peers {
     ring: AtomicU64,
     waiting: AtomicUsize,
     problems: Mutex<BTreeMap<SocketAddr, PeerError>>,
+    traffic: Arc<Traffic>,
 }
 
 impl Peers {
@@ -38,12 +40,18 @@ impl Peers {
             ring: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             problems: Mutex::new(BTreeMap::new()),
+            traffic: Arc::default(),
         })
     }
 
     /// This node.
     pub fn me(&self) -> NodeRef {
         self.me
+    }
+
+    /// What is counted on the way to and from peers.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// The ring that is named in handshakes, for the other side's log.

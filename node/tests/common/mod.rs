@@ -2,7 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use dht::api::{Location, MemberView, Phase, PieceView, Status};
+use dht::api::{Insight, Location, MemberView, Phase, PieceCounts, PieceView, Status};
+use dht::counters::Rounds;
 use dht::{Failure, Reply, Request};
 use kvnode::grpc::ServerInfo;
 use kvnode::handle::{Call, NodeHandle};
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{Key, Outcome, Record};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +44,21 @@ struct Map {
     shaky: u32,
     phase: Arc<Mutex<Phase>>,
     changes: Arc<AtomicU64>,
+}
+
+/// What is answered to a request of HTTP/1.1 that closes the connection.
+pub(crate) async fn http_exchange(addr: SocketAddr, request: String) -> String {
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// The body of a page.
+pub(crate) async fn http_get(addr: SocketAddr, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    http_exchange(addr, request).await.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 /// Starts one on a free port of loopback.
@@ -133,6 +150,8 @@ impl Map {
                 Reply::Left { is_clean: true }
             }
             Request::Start { .. } | Request::Seeds(_) => Reply::Ok,
+            Request::Insight => Reply::Insight(Box::new(self.insight())),
+            Request::Inspect { .. } => Reply::Inspected(Vec::new()),
         })
     }
 
@@ -156,6 +175,23 @@ impl Map {
             pieces: 3,
             operations_open: 0,
             foreign_ring: None,
+        }
+    }
+
+    fn insight(&self) -> Insight {
+        Insight {
+            pieces: PieceCounts { active: 3, ..PieceCounts::default() },
+            intervals: 1,
+            intervals_under_replicated: 0,
+            reigns: 1,
+            rounds: Rounds::default(),
+            operations_open: 0,
+            operations_waiting_at_homes: 0,
+            records_in_flight: 0,
+            effects_waiting: 0,
+            handovers_running: 0,
+            replacements_running: 0,
+            view_disagreements: 0,
         }
     }
 

@@ -1,0 +1,157 @@
+// Ring: the picture, where a key is, and the table beside it.
+
+import { ask, bytes, errorBox, h, patchRows, plural, table, text, TONES } from "./dom.js";
+import { arcAt, arcsOf, draw, fraction, partnersOf } from "./picture.js";
+import { colour, live, watch } from "./live.js";
+
+const COLUMNS = [
+  ["Node", (m) => m.overlay_address, ""], ["State", (m) => m.state, ""], ["Share", (m) => m.share, "num"],
+  ["Keys", (m) => m.keys, "num"], ["Data", (m) => m.bytes, "num"], ["Round trip", (m) => m.round_trip_microseconds ?? -1, "num"],
+];
+const LOADS = { none: () => 1, keys: (m) => m.keys, bytes: (m) => m.bytes };
+
+export function ring() {
+  const canvas = h("canvas", { role: "img", "aria-label": "The ring", id: "picture" });
+  const tip = h("div", { class: "tip", hidden: true });
+  const key = h("input", { id: "find", autocomplete: "off", spellcheck: "false" });
+  const load = h("select", { id: "load" }, h("option", { value: "none" }, "the same for all"),
+    h("option", { value: "keys" }, "keys"), h("option", { value: "bytes" }, "bytes"));
+  const found = h("div", { "aria-live": "polite" });
+  const t = table("Nodes of the ring", COLUMNS.map(([name, , cls]) => [name, cls]));
+  const note = h("p", { class: "soft small" });
+  let arcs = [], shares = new Map(), chosen = null, marks = [], sort = [0, 1], isDrawing = false;
+
+  [...t.head.children].forEach((th, i) => {
+    const name = th.textContent;
+    th.replaceChildren(h("button", {
+      type: "button", onclick: () => { sort = [i, sort[0] === i ? -sort[1] : 1]; rows(); },
+    }, name));
+  });
+
+  const members = () => live.state?.members ?? [];
+
+  function paint() {
+    if (isDrawing) return;
+    isDrawing = true;
+    requestAnimationFrame(() => {
+      isDrawing = false;
+      if (!live.state || !live.ring || !canvas.isConnected) return;
+      const began = performance.now();
+      const of = LOADS[load.value];
+      const loads = new Map(members().map((m) => [m.node, of(m)]));
+      const most = Math.max(1, ...loads.values());
+      const self = members().find((m) => m.is_self);
+      const own = arcs.find((a) => a.node === self?.node);
+      draw(canvas, {
+        arcs, replicas: live.ring.replication_factor, states: new Map(members().map((m) => [m.node, m.state])),
+        chosen, partners: chosen ? partnersOf(arcs, chosen) : new Set(), marks,
+        start: marks.length && own ? (own.from + own.to) / 2 : null,
+        colour: (node) => Number(colour(node).slice(1)),
+        scale: (node) => (load.value === "none" ? 1 : 0.15 + 0.85 * (loads.get(node) ?? 0) / most),
+        title: plural(live.state.status.members_alive, "node"),
+        subtitle: plural(live.ring.pieces.length, "piece"),
+      });
+      canvas.dataset.took = String(performance.now() - began);
+      canvas.setAttribute("aria-label",
+        `The ring: ${live.state.status.sentence}; ${plural(live.ring.pieces.length, "piece")}. The table has the same facts.`);
+    });
+  }
+
+  function rows() {
+    const all = members().map((m) => ({ ...m, share: shares.get(m.node) ?? 0 }));
+    const of = COLUMNS[sort[0]][1];
+    all.sort((a, b) => (of(a) < of(b) ? -sort[1] : of(a) > of(b) ? sort[1] : 0));
+    [...t.head.children].forEach((th, i) => {
+      const order = i === sort[0] ? (sort[1] > 0 ? "ascending" : "descending") : "none";
+      th.setAttribute("aria-sort", order);
+    });
+    const partners = chosen ? partnersOf(arcs, chosen) : new Set();
+    patchRows(t.body, all.map((m) => ({
+      key: m.node,
+      cls: m.node === chosen ? "chosen" : "",
+      made: (tr) => {
+        tr.tabIndex = 0;
+        for (const e of ["focus", "pointerenter"]) tr.addEventListener(e, () => choose(m.node));
+        for (const e of ["blur", "pointerleave"]) tr.addEventListener(e, () => choose(null));
+      },
+      cells: [
+        { text: m.overlay_address + (m.is_self ? " (this node)" : partners.has(m.node) ? " (partner)" : ""), dot: colour(m.node) },
+        { text: m.state, badge: TONES[m.state] || "x" }, { text: `${(m.share * 100).toFixed(1)} %`, cls: "num" },
+        { text: m.keys.toLocaleString("en"), cls: "num" }, { text: bytes(m.bytes), cls: "num" },
+        { text: m.is_self || m.round_trip_microseconds === null ? "–" : `${(m.round_trip_microseconds / 1000).toFixed(2)} ms`, cls: "num" },
+      ],
+    })));
+  }
+
+  function choose(node) {
+    if (node === chosen) return;
+    chosen = node;
+    paint();
+    rows();
+  }
+
+  function update(what) {
+    if ((what === "ring" || what === "all") && live.ring) {
+      arcs = arcsOf(live.ring);
+      shares = new Map();
+      for (const a of arcs) shares.set(a.node, (shares.get(a.node) ?? 0) + a.to - a.from);
+      const lost = live.ring.pieces.filter((p) => !p.live).length;
+      text(note, lost ? `${plural(lost, "piece")} without a live owner (dashed).` : "Every piece has a live owner.");
+      if (key.value) locate();
+    }
+    if (what === "feed") return;
+    rows();
+    paint();
+  }
+
+  async function locate() {
+    const name = key.value;
+    const answer = name ? await ask("locate", { key: name }) : null;
+    if (name !== key.value) return;
+    if (!answer || answer.error) {
+      marks = [];
+      found.replaceChildren(...(answer ? [errorBox(answer.error)] : []));
+      return paint();
+    }
+    marks = answer.replicas.map((r) => ({ at: fraction(r.position), isHome: r.home }));
+    const home = answer.replicas.find((r) => r.home);
+    const self = members().find((m) => m.is_self);
+    const route = home.node === self?.node ? "This node is its home." : `Route: this node → home ${home.overlay_address} → the replicas.`;
+    found.replaceChildren(h("p", {}, route), h("ul", { class: "small" }, answer.replicas.map((r) => h("li", {},
+      `replica ${r.slot}${r.home ? " (home)" : ""} at ${r.position.slice(0, 8)}… on ${r.overlay_address}`))));
+    paint();
+  }
+
+  canvas.addEventListener("pointermove", (e) => {
+    const arc = arcAt(canvas, arcs, e.offsetX, e.offsetY);
+    choose(arc?.node ?? null);
+    tip.hidden = !arc;
+    if (!arc) return;
+    const m = members().find((x) => x.node === arc.node);
+    tip.replaceChildren(h("strong", {}, arc.address), h("br"), `replica ${arc.slot}, ${((arc.to - arc.from) * 100).toFixed(1)} % of the ring`,
+      h("br"), m ? `${m.state}, ${plural(m.keys, "key")}, ${bytes(m.bytes)}` : "unknown");
+    tip.style.left = `${Math.min(e.offsetX + 14, Math.max(0, canvas.clientWidth - tip.offsetWidth))}px`;
+    tip.style.top = `${e.offsetY + 14}px`;
+  });
+  canvas.addEventListener("pointerleave", () => { tip.hidden = true; choose(null); });
+  key.addEventListener("input", locate);
+  load.addEventListener("change", paint);
+  window.addEventListener("resize", paint);
+  const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", paint);
+
+  const stop = watch(update);
+  const element = h("div", {}, h("div", { class: "grid wide-left" },
+    h("section", { class: "card" }, h("h1", {}, "Ring"), note, h("div", { class: "picture" }, canvas, tip)),
+    h("div", {}, h("section", { class: "card stack" },
+      h("div", { class: "row" }, h("div", { class: "grow" }, h("label", { for: "find" }, "Where is this key?"), key),
+        h("div", {}, h("label", { for: "load" }, "Thickness shows"), load)), found),
+    h("section", { class: "card" }, h("h2", {}, "Nodes"),
+      h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Nodes" }, t.element)))));
+  queueMicrotask(() => update("all"));
+  return {
+    element,
+    close: () => { stop(); window.removeEventListener("resize", paint); scheme.removeEventListener("change", paint); },
+  };
+}
+ring.title = "Ring";

@@ -1,0 +1,236 @@
+"""The dashboard in Chromium. Arguments: a folder for screenshots, then three nodes as ADDRESS=PID."""
+
+import os
+import re
+import signal
+import sys
+import time
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+PAGES = ["overview", "ring", "keys", "node", "metrics"]
+SIZES = {"wide": (1280, 860), "small": (420, 860)}
+HOSTILE = "\"'><img src=x onerror=window.owned=1><script>window.owned=1</script>{{7*7}}\u202e"
+DRAW_MILLISECONDS_MAX = 200
+
+screens, *given = sys.argv[1:]
+nodes = [(n.split("=")[0], int(n.split("=")[1])) for n in given]
+problems = []
+
+
+def watched(context, address, page="overview"):
+    tab = context.new_page()
+    tab.on("pageerror", lambda e: problems.append(f"page error: {e}"))
+    tab.on("console", lambda m: problems.append(f"console: {m.text}") if m.type == "error" else None)
+    # Requests must not leave the node.
+    tab.on("request", lambda r: None if r.url.startswith(f"http://{address}/") else problems.append(f"request {r.url}"))
+    tab.goto(f"http://{address}/#{page}")
+    expect(tab.locator("#connection")).to_have_text("live")
+    return tab
+
+
+def go(tab, page):
+    tab.click(f"nav a[href='#{page}']")
+    expect(tab.locator(f"nav a[href='#{page}']")).to_have_attribute("aria-current", "page")
+
+
+def look_up(tab, key):
+    tab.fill("#key", key)
+    tab.get_by_role("button", name="Look up").click()
+
+
+def add(tab, key, value, kind="string"):
+    form = tab.locator("form", has=tab.locator("#add-key"))
+    form.locator("#add-key").fill(key)
+    form.locator("select").select_option(kind)
+    form.locator("textarea").fill(value)
+    form.get_by_role("button", name="Add").click()
+
+
+def keys_on_two_nodes(context):
+    a, b = watched(context, nodes[0][0], "keys"), watched(context, nodes[1][0], "keys")
+    add(a, "greeting", "hello")
+    expect(a.get_by_text("Added")).to_be_visible()
+    look_up(b, "greeting")
+    expect(b.locator("section.card pre.value").first).to_have_text("hello")
+    rows = b.get_by_role("table", name="Replicas").locator("tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.filter(has_text="the value").first).to_be_visible()
+    # Adding it again shows what is there and writes nothing.
+    add(b, "greeting", "mine")
+    expect(b.get_by_text("Conflict: nothing was written.")).to_be_visible()
+    # A number beyond what a browser can count.
+    add(a, "big", "123456789012345678901234567890", "integer")
+    look_up(b, "big")
+    expect(b.locator("section.card pre.value").first).to_have_text("123456789012345678901234567890")
+    print("keys: added on one node's page, read on another's")
+    return a, b
+
+
+def conflict(a, b):
+    for tab in (a, b):
+        look_up(tab, "greeting")
+        expect(tab.locator("form textarea").nth(1)).to_have_value("hello")
+    a.locator("form textarea").nth(1).fill("from a")
+    a.get_by_role("button", name="Save if unchanged").click()
+    expect(a.get_by_text("Saved.")).to_be_visible()
+    b.locator("form textarea").nth(1).fill("from b")
+    b.get_by_role("button", name="Save if unchanged").click()
+    box = b.locator("section.card .conflict")
+    expect(box).to_contain_text("from a")
+    expect(box).to_contain_text("from b")
+    look_up(a, "greeting")
+    expect(a.locator("section.card pre.value").first).to_have_text("from a")
+    box.get_by_role("button", name="Take what is there").click()
+    expect(b.locator("form textarea").nth(1)).to_have_value("from a")
+    b.get_by_role("button", name="Delete if unchanged").click()
+    expect(b.get_by_text("Deleted.")).to_be_visible()
+    expect(b.get_by_text("The key is not there.")).to_be_visible()
+    print("conflict: shown in the second tab, nothing written over")
+
+
+def hostile(a, b):
+    add(a, HOSTILE, HOSTILE)
+    expect(a.get_by_text("Added")).to_be_visible()
+    look_up(b, HOSTILE)
+    expect(b.locator("section.card pre.value").first).to_contain_text("onerror")
+    go(b, "ring")
+    b.fill("#find", HOSTILE)
+    expect(b.get_by_text(re.compile("home")).first).to_be_visible()
+    for tab in (a, b):
+        assert tab.evaluate("window.owned") is None, "a hostile value ran a script"
+        assert tab.locator("main img").count() == 0, "a hostile value became an element"
+    go(b, "keys")
+    print("hostile keys and values: no script ran")
+
+
+def look_at_all(browser):
+    findings = 0
+    for scheme in ("light", "dark"):
+        for size, (width, height) in SIZES.items():
+            context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})
+            for page in PAGES:
+                tab = watched(context, nodes[0][0], page)
+                tab.wait_for_timeout(300)
+                if page == "keys":
+                    look_up(tab, "big")
+                    expect(tab.get_by_role("table", name="Replicas")).to_be_visible()
+                if page == "ring":
+                    tab.fill("#find", "big")
+                    expect(tab.get_by_text(re.compile("replica 2")).first).to_be_visible()
+                wide = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+                if wide > 0:
+                    problems.append(f"{page} {size} {scheme}: {wide} px wider than the window")
+                tab.screenshot(path=os.path.join(screens, f"{page}-{scheme}-{size}.png"), full_page=True)
+                for v in Axe().run(tab).response["violations"]:
+                    findings += 1
+                    at = v["nodes"][0]
+                    problems.append(f"axe: {page} {size} {scheme}: {v['id']}: {at['html'][:150]}: {at['failureSummary'][:200]}")
+                tab.close()
+            context.close()
+    print(f"accessibility: {findings} findings on {len(PAGES)} pages at two sizes, light and dark")
+
+
+def by_keyboard(context):
+    tab = watched(context, nodes[0][0])
+    tab.keyboard.press("Tab")
+    expect(tab.locator(".skip")).to_be_focused()
+    for _ in range(3):
+        tab.keyboard.press("Tab")
+    expect(tab.locator("nav a[href='#keys']")).to_be_focused()
+    tab.keyboard.press("Enter")
+    expect(tab.locator("h1")).to_have_text("Keys")
+    tab.focus("#key")
+    tab.keyboard.type("big")
+    tab.keyboard.press("Enter")
+    expect(tab.locator("section.card pre.value").first).to_have_text("123456789012345678901234567890")
+    tab.close()
+    print("keyboard: from the first page to a key's value")
+
+
+def large_ring(context):
+    """A ring of 1 000 nodes, as /events would tell of it."""
+    tab = context.new_page()
+    tab.goto(f"http://{nodes[0][0]}/#ring")
+    expect(tab.locator("#connection")).to_have_text("live")
+    took = tab.evaluate(
+        """async () => {
+        const { live } = await import('/ui/live.js');
+        const { arcsOf, draw, partnersOf } = await import('/ui/picture.js');
+        const n = 1000, step = (1n << 128n) / 3n;
+        const hex = (x) => x.toString(16).padStart(32, '0');
+        const pieces = [];
+        for (let slot = 0; slot < 3; slot += 1) for (let i = 0; i < n; i += 1) {
+          pieces.push({ slot, first_offset: hex(step * BigInt(i) / BigInt(n)), last_offset: hex(step * BigInt(i + 1) / BigInt(n) - 1n),
+            node: `n-${(i * 7 + slot * 331) % n}`, overlay_address: `10.0.0.${i}:1`, live: i % 97 !== 0 });
+        }
+        const canvas = document.getElementById('picture');
+        const began = performance.now();
+        const arcs = arcsOf({ replication_factor: 3, pieces });
+        draw(canvas, { arcs, replicas: 3, states: new Map(pieces.map((p) => [p.node, 'alive'])), chosen: 'n-7',
+          partners: partnersOf(arcs, 'n-7'), marks: [], start: null, colour: (x) => Number(x.slice(2)) % 12, scale: () => 1,
+          title: '1,000 nodes', subtitle: '3,000 pieces' });
+        return performance.now() - began;
+      }"""
+    )
+    tab.screenshot(path=os.path.join(screens, "ring-1000.png"))
+    assert took < DRAW_MILLISECONDS_MAX, f"1 000 nodes took {took:.0f} ms"
+    print(f"a ring of 1 000 nodes: drawn in {took:.0f} ms")
+    tab.close()
+
+
+def one_dies(context):
+    tab = watched(context, nodes[0][0])
+    expect(tab.locator("#sentence")).to_have_text("3 nodes, 3 replicas, can lose 1 node")
+    began = time.monotonic()
+    os.kill(nodes[2][1], signal.SIGKILL)
+    expect(tab.locator(".health.bad")).to_be_visible(timeout=8000)
+    seen = time.monotonic() - began
+    expect(tab.locator("#sentence")).to_have_text("2 nodes, 3 replicas, can lose 0 nodes", timeout=20000)
+    feed = tab.get_by_role("list", name="Events, newest first")
+    expect(feed.get_by_text("counts as dead").first).to_be_visible(timeout=20000)
+    expect(tab.locator(".health.bad")).to_have_count(0, timeout=30000)
+    print(f"a node dies: shown after {seen:.1f} s, healed after {time.monotonic() - began:.1f} s, without reload")
+    go(tab, "keys")
+    look_up(tab, "big")
+    expect(tab.locator("section.card pre.value").first).to_have_text("123456789012345678901234567890")
+    tab.close()
+
+
+def drain(context):
+    other, tab = watched(context, nodes[0][0]), watched(context, nodes[1][0], "node")
+    tab.get_by_role("button", name="Drain this node").click()
+    tab.get_by_role("button", name="Stay").click()
+    tab.get_by_role("button", name="Drain this node").click()
+    tab.get_by_role("button", name="Hand over and leave").click()
+    expect(tab.get_by_text("has handed over everything")).to_be_visible(timeout=20000)
+    expect(other.locator("#sentence")).to_contain_text("1 node,", timeout=20000)
+    go(other, "keys")
+    look_up(other, "big")
+    expect(other.locator("section.card pre.value").first).to_have_text("123456789012345678901234567890")
+    print("a node is drained from its page; nothing is lost")
+
+
+def main():
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 1280, "height": 860})
+        context.set_default_timeout(10000)
+        expect.set_options(timeout=10000)
+        a, b = keys_on_two_nodes(context)
+        conflict(a, b)
+        hostile(a, b)
+        a.close()
+        b.close()
+        by_keyboard(context)
+        look_at_all(browser)
+        large_ring(context)
+        one_dies(context)
+        drain(context)
+        browser.close()
+    if problems:
+        sys.exit("\n".join(dict.fromkeys(problems)))
+
+
+main()
