@@ -15,13 +15,14 @@
 use crate::api::Event;
 use crate::message::{Answer, Attempt, ConfirmItem, Denied, Era, Message, Operation, Sighting, SlotSet};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::reign::{Flight, KeyState, Origin, Phase, Reader, Reign, Reigns, SyncSighting, Syncing, Waiter};
 use core::time::Duration;
 use paxos::Granted;
 use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use store::{Ballot, Key, OpEntry, Outcome, Record, Stamp};
+use store::{Ballot, Key, OpEntry, Outcome, Record, Stamp, TxChange, TxStep};
 
 /// A map for look-ups only, with the same hasher in every run.
 pub(crate) type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
@@ -73,7 +74,19 @@ enum Decision {
     /// Answered like a read.
     Confirmed(Answer, Answer),
     /// A new record.
-    Write(Box<Record>, Option<store::Value>, Option<OpEntry>),
+    Write(Box<Writing>),
+    /// A transaction's lock is in the way.
+    Blocked,
+}
+
+/// A new record, the n under which it is written, and what is answered once it is chosen.
+struct Writing {
+    record: Record,
+    n: u64,
+    version: u64,
+    result: Option<store::Value>,
+    /// The operation id that the record had to drop for it.
+    gone: Option<OpEntry>,
 }
 
 impl DhtNode {
@@ -99,7 +112,7 @@ impl DhtNode {
         self.ctx.send(to.from, m);
     }
 
-    fn answer_for(&mut self, at: (Slot, Offset), to: Origin, answer: Answer) {
+    pub(crate) fn answer_for(&mut self, at: (Slot, Offset), to: Origin, answer: Answer) {
         if let Some(r) = self.homes.reigns.get(at) {
             let (extent, ballot, known) = (r.extent, r.is_reigning().then_some(r.ballot), r.chosen_n);
             self.answer(to, at.0, extent, ballot, known, answer);
@@ -339,7 +352,7 @@ impl DhtNode {
                     say(self, w.origin, Answer::Unknown);
                 }
             }
-            for (from, a) in k.queue {
+            for (from, a) in k.queue.into_iter().chain(k.blocked.into_iter().map(|b| (b.from, b.attempt))) {
                 say(self, Origin::of(from, &a), not_home.clone());
             }
         }
@@ -351,7 +364,7 @@ impl DhtNode {
     /// Performs an operation of a key of a reign that leads.
     fn perform(&mut self, home: Slot, lo: Offset, offset: Offset, from: NodeRef, a: Attempt) {
         let Some(r) = self.homes.reigns.get_mut((home, lo)) else { return };
-        let is_change = matches!(a.operation, Operation::Change(_));
+        let is_change = !a.operation.is_read();
         if is_change && a.is_first && a.addressed != Some(r.ballot) {
             let hint = Some((self.ctx.me, Some(r.ballot)));
             self.answer_for((home, lo), Origin::of(from, &a), Answer::NotHome { hint });
@@ -395,52 +408,96 @@ impl DhtNode {
             .entry(anchor, at.0, &at.1)
             .map_or_else(|| Record::absent(absent_floor), |e| e.record.clone());
         let mut waiters: Vec<Waiter> = Vec::new();
+        let mut last_n = None;
+        let mut ops: VecDeque<(NodeRef, Attempt)> = ops.into();
         let mut upto =
             r.keys.get(&at).and_then(|k| k.flights.back()).filter(|f| !f.is_chosen).map_or(0, |f| f.n);
-        for (from, a) in ops {
+        while let Some((from, a)) = ops.pop_front() {
             let origin = Origin::of(from, &a);
             match self.decide(rat, &record, &a) {
                 Decision::Now(answer) => self.answer_for(rat, origin, answer),
                 Decision::Confirmed(answer, otherwise) => {
-                    let round = self.homes.next_round;
-                    self.homes.has_readers = true;
-                    if let Some(r) = self.homes.reigns.get_mut(rat) {
-                        r.readers.push_back(Reader {
-                            origin,
-                            answer,
-                            otherwise,
-                            at: at.clone(),
-                            upto,
-                            round,
-                        });
-                    }
+                    self.answer_when_confirmed(rat, &at, origin, answer, otherwise, upto);
                 }
-                Decision::Write(next, result, gone) => {
-                    record = *next;
-                    upto = record.version.max(upto);
-                    if let (Some(g), Some(r)) = (gone, self.homes.reigns.get_mut(rat)) {
+                Decision::Write(w) => {
+                    let was_locked = record.lock().is_some();
+                    record = w.record;
+                    upto = w.n.max(upto);
+                    last_n = Some(w.n);
+                    if let (Some(g), Some(r)) = (w.gone, self.homes.reigns.get_mut(rat)) {
                         r.note_evicted(&g);
                     }
-                    waiters.push(Waiter { origin, version: record.version, result });
+                    waiters.push(Waiter { origin, version: w.version, result: w.result });
+                    if was_locked && record.lock().is_none() {
+                        self.unblock(rat, &at, &mut ops);
+                    }
+                }
+                Decision::Blocked => {
+                    if let Some(lock) = record.lock().cloned() {
+                        self.wait_behind(rat, &at, from, a, &lock);
+                    }
                 }
             }
         }
-        if let Some(last) = waiters.last() {
-            let n = last.version;
+        if let Some(n) = last_n {
             self.send_accept(rat, at, n, record, waiters);
         }
+    }
+
+    /// The lock is gone: whoever waited comes before whoever came later.
+    fn unblock(&mut self, rat: (Slot, Offset), at: &(Offset, Key), ops: &mut VecDeque<(NodeRef, Attempt)>) {
+        if let Some(k) = self.homes.reigns.get_mut(rat).and_then(|r| r.keys.get_mut(at)) {
+            for b in std::mem::take(&mut k.blocked).into_iter().rev() {
+                ops.push_front((b.from, b.attempt));
+            }
+        }
+    }
+
+    /// Gives an answer that rests on the records sent up to `upto`.
+    fn answer_when_confirmed(
+        &mut self,
+        rat: (Slot, Offset),
+        at: &(Offset, Key),
+        origin: Origin,
+        answer: Answer,
+        otherwise: Answer,
+        upto: u64,
+    ) {
+        let round = self.homes.next_round;
+        self.homes.has_readers = true;
+        if let Some(r) = self.homes.reigns.get_mut(rat) {
+            r.readers.push_back(Reader { origin, answer, otherwise, at: at.clone(), upto, round });
+        }
+    }
+
+    /// Answers a read with a record of this home.
+    pub(crate) fn answer_read(
+        &mut self,
+        rat: (Slot, Offset),
+        at: &(Offset, Key),
+        origin: Origin,
+        record: &Record,
+        operation: &Operation,
+    ) {
+        let keys = self.homes.reigns.get(rat).map(|r| &r.keys);
+        let last = keys.and_then(|k| k.get(at)).and_then(|k| k.flights.back());
+        let upto = last.filter(|f| !f.is_chosen).map_or(0, |f| f.n);
+        let not_home = Answer::NotHome { hint: None };
+        self.answer_when_confirmed(rat, at, origin, read_of(record, operation), not_home, upto);
     }
 
     /// What an operation makes of the record that was sent last.
     fn decide(&mut self, rat: (Slot, Offset), record: &Record, a: &Attempt) -> Decision {
         let not_home = Answer::NotHome { hint: None };
-        let change = match &a.operation {
-            Operation::Get => {
-                let answer = Answer::Value { version: record.version, value: record.value.clone() };
-                return Decision::Confirmed(answer, not_home);
+        let is_blocked = record.lock().is_some_and(|l| crate::tx::is_in_the_way(l, &a.operation));
+        if a.operation.is_read() {
+            let sees_past = self.ctx.is_planted(Plant::ValidateIgnoresLocks)
+                && matches!(a.operation, Operation::Inspect { .. });
+            if is_blocked && !sees_past {
+                return Decision::Blocked;
             }
-            Operation::Change(c) => c,
-        };
+            return Decision::Confirmed(read_of(record, &a.operation), not_home);
+        }
         let Some(r) = self.homes.reigns.get(rat) else { return Decision::Now(not_home) };
         if let Some(e) = record.ops.as_ref().and_then(|o| o.get(a.session)) {
             if e.seq == a.seq {
@@ -459,9 +516,19 @@ impl DhtNode {
             if a.known < r.first_floor {
                 return Decision::Confirmed(Answer::Behind { floor: r.first_floor }, not_home);
             }
-        } else if a.known < record.ops_floor() || r.was_evicted(a.session, a.seq) {
+        } else if !a.operation.is_repeatable()
+            && (a.known < record.ops_floor() || r.was_evicted(a.session, a.seq))
+        {
             return Decision::Now(Answer::Unknown);
         }
+        if is_blocked {
+            return Decision::Blocked;
+        }
+        let change = match &a.operation {
+            Operation::Change(c) => c,
+            Operation::Tx(c) => return self.decide_tx(record, a, c),
+            Operation::Get | Operation::Inspect { .. } => return Decision::Now(not_home),
+        };
         let shrinks = matches!(change, store::Change::Delete { .. });
         if !shrinks && self.is_memory_full {
             return Decision::Now(Answer::Full);
@@ -481,7 +548,37 @@ impl DhtNode {
                 let mut next = Record { version: n, value, ops: record.ops.clone() };
                 let entry = OpEntry { session: a.session, seq: a.seq, n, result: result.clone() };
                 let gone = next.ops_mut().note(entry);
-                Decision::Write(Box::new(next), result, gone)
+                Decision::Write(Box::new(Writing { record: next, n, version: n, result, gone }))
+            }
+        }
+    }
+
+    /// What a transaction's change makes of the record that was sent last.
+    fn decide_tx(&mut self, record: &Record, a: &Attempt, change: &TxChange) -> Decision {
+        let not_home = Answer::NotHome { hint: None };
+        if !change.shrinks() && self.is_memory_full {
+            return Decision::Now(Answer::Full);
+        }
+        // Numbers that nothing is written under are left out of the chain, nothing else.
+        let n = self.ctx.draw_n();
+        let planted = self.planted_change(record, change);
+        match planted.as_ref().unwrap_or(change).apply(record, n) {
+            TxStep::Nothing(version) => {
+                Decision::Confirmed(Answer::Nothing { version, value: None }, not_home)
+            }
+            TxStep::Refused(refusal) => {
+                let (version, value) = (record.version, None);
+                Decision::Confirmed(Answer::Refused { refusal, version, value }, not_home)
+            }
+            TxStep::Locked => Decision::Now(Answer::Locked),
+            TxStep::Write(next, version, result) => {
+                let mut record = *next;
+                let mut gone = None;
+                if !change.is_repeatable() {
+                    let entry = OpEntry { session: a.session, seq: a.seq, n, result: result.clone() };
+                    gone = record.ops_mut().note(entry);
+                }
+                Decision::Write(Box::new(Writing { record, n, version, result, gone }))
             }
         }
     }
@@ -648,7 +745,7 @@ impl DhtNode {
             done.append(&mut f.waiters);
             f.is_chosen = true;
             // The last one of a key stays while it is a tombstone that some replica may not hold yet.
-            if f.n == n && f.record.value.is_none() && k.flights.len() == 1 {
+            if f.n == n && f.record.is_gone() && k.flights.len() == 1 {
                 if let Some(f) = k.flights.front_mut() {
                     f.resend_at = self.ctx.now + TOMBSTONE_RESEND;
                     let when = f.resend_at;
@@ -675,12 +772,12 @@ impl DhtNode {
         let (home, era) = (r.home, r.era());
         let Some(k) = r.keys.get_mut(at) else { return };
         let is_last = k.flights.len() == 1 && k.flights.front().is_some_and(|f| f.n == stamp.n);
-        if !is_last || !k.queue.is_empty() {
+        if !is_last || !k.queue.is_empty() || !k.blocked.is_empty() {
             return;
         }
         let Some(f) = k.flights.pop_front() else { return };
         self.homes.flights.remove(&f.n);
-        if f.record.value.is_some() {
+        if !f.record.is_gone() {
             k.flights.push_front(f);
             return;
         }
@@ -1143,6 +1240,8 @@ impl DhtNode {
             }
             return;
         }
+        self.scan_blocked(rat);
+        let Some(r) = self.homes.reigns.get_mut(rat) else { return };
         let mut syncs = Vec::new();
         let mut flights = Vec::new();
         let mut is_dead = false;
@@ -1185,7 +1284,7 @@ impl DhtNode {
             if let Some(a) = self.acceptors.find(r.anchor, r.extent.lo) {
                 for (o, k, e) in a.registers.range(r.extent, r.scrub_after.as_ref()).take(SCRUB_STEP) {
                     let at = (o, k.clone());
-                    if e.record.value.is_none()
+                    if e.record.is_gone()
                         && !r.keys.contains_key(&at)
                         && self.ctx.space.locate(k.as_bytes()).0 == r.home
                     {
@@ -1209,12 +1308,25 @@ impl DhtNode {
     }
 }
 
+/// What a read is told of a record. A transaction is told up to which number an absent key is known absent.
+fn read_of(record: &Record, operation: &Operation) -> Answer {
+    let is_exact = matches!(operation, Operation::Inspect { .. }) && record.value.is_none();
+    let version = if is_exact { record.version.max(record.ops_floor()) } else { record.version };
+    Answer::Value { version, value: record.value.clone() }
+}
+
 fn reign_deadline(r: &Reign) -> Option<Time> {
     if let Phase::Seeking { resend_at, .. } = &r.phase {
         return Some(*resend_at);
     }
     let of_key = |k: &KeyState| {
-        k.sync.as_ref().map(|s| s.resend_at).into_iter().chain(k.flights.back().map(|f| f.resend_at)).min()
+        k.sync
+            .as_ref()
+            .map(|s| s.resend_at)
+            .into_iter()
+            .chain(k.flights.back().map(|f| f.resend_at))
+            .chain(k.blocked.front().map(|b| b.until))
+            .min()
     };
     r.keys.values().filter_map(of_key).min()
 }

@@ -11,6 +11,7 @@
 //! Source: `docs/protocol.md`, sections 3 and 4.
 
 use crate::message::{Answer, Attempt, Era, SlotSet};
+use crate::tx::Blocked;
 use paxos::Configuration;
 use ring::{Extent, NodeRef, Offset, Slot, Time};
 use std::collections::{BTreeMap, VecDeque};
@@ -95,11 +96,13 @@ pub(crate) struct KeyState {
     pub(crate) sync: Option<Syncing>,
     pub(crate) flights: VecDeque<Flight>,
     pub(crate) queue: VecDeque<(NodeRef, Attempt)>,
+    /// What waits behind a transaction's lock, in the order of arrival.
+    pub(crate) blocked: VecDeque<Blocked>,
 }
 
 impl KeyState {
     pub(crate) fn is_idle(&self) -> bool {
-        self.sync.is_none() && self.flights.is_empty() && self.queue.is_empty()
+        self.sync.is_none() && self.flights.is_empty() && self.queue.is_empty() && self.blocked.is_empty()
     }
 }
 
@@ -223,7 +226,7 @@ impl Reign {
         self.evicted.get(&session).is_some_and(|(s, _)| *s >= seq)
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is under way; what waits behind locks may wait elsewhere.
     pub(crate) fn is_quiet(&self) -> bool {
         self.readers.is_empty()
             && self

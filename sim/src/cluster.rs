@@ -308,6 +308,21 @@ impl<M: Machine> Cluster<M> {
         (pieces, all)
     }
 
+    /// What transactions left behind: a lock, a ledger, or a job of some node.
+    pub fn unfinished(&self) -> Option<String> {
+        for p in self.processes.values() {
+            if !p.machine.has_no_transactions() {
+                return Some(format!("transactions of {} are not over", p.me));
+            }
+            for a in p.machine.acceptors().filter(|a| a.is_active()) {
+                if let Some((_, key)) = a.registers.unfinished(a.extent).next() {
+                    return Some(format!("{key:?} at {} is locked or a ledger", p.me));
+                }
+            }
+        }
+        None
+    }
+
     fn queue_at(&mut self, at: Time, queued: Queued) {
         self.order += 1;
         self.queue.insert((at, self.order), queued);

@@ -19,7 +19,7 @@ use num_bigint::BigInt;
 use ring::NodeId;
 use std::collections::BTreeMap;
 
-/// Below every version: an entry with this count of keys is as much as a ledger is meant to hold.
+/// The second byte of a ledger's key.
 const MARK: u8 = b'L';
 
 /// What a coordinator decided of one transaction.
@@ -51,6 +51,8 @@ pub enum Verdict {
     Pending,
     /// Committed with these keys and versions.
     Committed(Vec<(Key, u64)>),
+    /// Aborted.
+    Aborted,
     /// It will never be committed, or everything of it is applied: its locks are ghosts.
     Closed,
 }
@@ -61,7 +63,7 @@ impl Verdict {
         match self {
             Verdict::Pending => None,
             Verdict::Committed(keys) => Some(keys.iter().any(|(k, v)| k == key && *v == version)),
-            Verdict::Closed => Some(false),
+            Verdict::Aborted | Verdict::Closed => Some(false),
         }
     }
 }
@@ -110,7 +112,8 @@ impl Ledger {
     pub fn verdict(&self, number: u64) -> Verdict {
         match self.entries.get(&number) {
             Some(Entry::Committed(keys)) => Verdict::Committed(keys.clone()),
-            Some(Entry::Aborted | Entry::Done) => Verdict::Closed,
+            Some(Entry::Aborted) => Verdict::Aborted,
+            Some(Entry::Done) => Verdict::Closed,
             None if self.is_closed || number < self.low => Verdict::Closed,
             None => Verdict::Pending,
         }
