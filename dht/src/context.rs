@@ -92,6 +92,11 @@ impl Context {
         self.n_counter
     }
 
+    /// What [`Context::draw_n`] would give.
+    pub(crate) fn next_n(&self) -> u64 {
+        self.n_counter + 1
+    }
+
     pub(crate) fn meet_n(&mut self, n: u64) {
         self.n_counter = self.n_counter.max(n);
     }

@@ -187,7 +187,7 @@ impl DhtNode {
             return;
         }
         let change = match &operation {
-            Operation::Get | Operation::Inspect { .. } | Operation::Tx(_) => None,
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync | Operation::Tx(_) => None,
             Operation::Change(c) => Some(c),
         };
         if key.is_reserved() {

@@ -125,6 +125,9 @@ pub enum Operation {
         /// Whether it waits its turn behind a lock whatever that is.
         waits: bool,
     },
+    /// A replica shows something unfinished: the home is to ask the replicas anew what they hold, the asker among
+    /// them. Answered like a read.
+    Resync,
     /// A transaction's change.
     Tx(Box<TxChange>),
 }
@@ -133,7 +136,7 @@ impl Operation {
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
         match self {
-            Operation::Get | Operation::Inspect { .. } => true,
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync => true,
             Operation::Change(_) | Operation::Tx(_) => false,
         }
     }
@@ -141,7 +144,7 @@ impl Operation {
     /// Whether it is a change of which executing it twice does no harm.
     pub fn is_repeatable(&self) -> bool {
         match self {
-            Operation::Get | Operation::Inspect { .. } => true,
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync => true,
             Operation::Change(_) => false,
             Operation::Tx(c) => c.is_repeatable(),
         }

@@ -13,7 +13,7 @@
 use crate::message::{Answer, Attempt, Era, SlotSet};
 use crate::tx::Blocked;
 use paxos::Configuration;
-use ring::{Extent, NodeRef, Offset, Slot, Time};
+use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use store::{Ballot, Key, OpEntry, Record, SessionId, Stamp, Value};
@@ -87,6 +87,8 @@ pub(crate) struct SyncSighting {
 pub(crate) struct Syncing {
     pub(crate) rpc: u64,
     pub(crate) sightings: Vec<SyncSighting>,
+    /// Whoever has to be among those who answered, unless it stays silent.
+    pub(crate) wanted: Option<NodeId>,
     pub(crate) resend_at: Time,
 }
 
@@ -224,6 +226,16 @@ impl Reign {
     /// Whether this or a later operation of the session was executed and forgotten under this reign.
     pub(crate) fn was_evicted(&self, session: SessionId, seq: u64) -> bool {
         self.evicted.get(&session).is_some_and(|(s, _)| *s >= seq)
+    }
+
+    /// Takes out what waits behind a lock.
+    pub(crate) fn take_blocked(&mut self, at: &(Offset, Key)) -> VecDeque<Blocked> {
+        self.keys.get_mut(at).map(|k| std::mem::take(&mut k.blocked)).unwrap_or_default()
+    }
+
+    /// The Sync of a key, if one is under way.
+    pub(crate) fn syncing_mut(&mut self, at: &(Offset, Key)) -> Option<&mut Syncing> {
+        self.keys.get_mut(at)?.sync.as_mut()
     }
 
     /// Whether nothing is under way; what waits behind locks may wait elsewhere.

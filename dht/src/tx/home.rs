@@ -14,12 +14,25 @@ use crate::message::{Answer, Attempt, Operation};
 use crate::node::DhtNode;
 use crate::plant::Plant;
 use crate::reign::Origin;
+use crate::tx::Ticket;
 use core::time::Duration;
 use ring::{NodeRef, Offset, Slot, Time};
-use store::{Key, Ledger, Lock, Record, Seen, TxChange, TxId};
+use std::collections::BTreeMap;
+use store::{Key, Ledger, Lock, Record, Seen, Stamp, TxChange, TxId};
 
 /// Whoever waits behind a lock gives its transaction this long before the ledger is asked.
 const GRACE: Duration = Duration::from_millis(10);
+
+/// The longest pause before a home is asked again of what a replica shows unfinished.
+const ASK_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What a replica shows unfinished.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unfinished {
+    stamp: Stamp,
+    ask_at: Time,
+    pause: Duration,
+}
 
 /// An operation that waits behind a lock.
 #[derive(Clone, Debug)]
@@ -41,7 +54,7 @@ fn fails_at_once(operation: &Operation, lock: &Lock) -> bool {
     match operation {
         // An earlier commit of the same log may have set it: that one has to end first.
         Operation::Tx(c) => matches!(&**c, TxChange::Lock { waits: false, op, .. } if *op != lock.op),
-        Operation::Get | Operation::Inspect { .. } | Operation::Change(_) => false,
+        Operation::Get | Operation::Inspect { .. } | Operation::Resync | Operation::Change(_) => false,
     }
 }
 
@@ -49,12 +62,22 @@ fn fails_at_once(operation: &Operation, lock: &Lock) -> bool {
 pub(crate) fn is_in_the_way(lock: &Lock, operation: &Operation) -> bool {
     match operation {
         Operation::Get | Operation::Inspect { .. } | Operation::Change(_) => true,
+        Operation::Resync => false,
         Operation::Tx(c) => match &**c {
             TxChange::Lock { tx, .. } => lock.tx != *tx,
             TxChange::Install { .. } => true,
             TxChange::Settle { .. } | TxChange::Ledger(_) => false,
         },
     }
+}
+
+/// A change as a test wants it broken: whatever was seen of the key is taken to be there still.
+pub(crate) fn unconditional(change: &TxChange, record: &Record) -> TxChange {
+    let mut change = change.clone();
+    if let TxChange::Lock { seen, .. } | TxChange::Install { seen, .. } = &mut change {
+        *seen = Seen::of(record.version, record.value.is_some());
+    }
+    change
 }
 
 impl DhtNode {
@@ -126,8 +149,7 @@ impl DhtNode {
             k.blocked = rest;
             let free: std::collections::VecDeque<Blocked> = free;
             for b in free {
-                let origin = Origin::of(b.from, &b.attempt);
-                self.answer_read(rat, &at, origin, &record, &b.attempt.operation);
+                self.answer_read(rat, &at, &b, &record);
             }
             if let Some(r) = self.homes.reigns.get_mut(rat)
                 && r.keys.get(&at).is_some_and(crate::reign::KeyState::is_idle)
@@ -135,18 +157,6 @@ impl DhtNode {
                 r.keys.remove(&at);
             }
         }
-    }
-
-    /// A change as a test wants it broken.
-    pub(crate) fn planted_change(&self, record: &Record, change: &TxChange) -> Option<TxChange> {
-        if !self.ctx.is_planted(Plant::LockWithoutVersion) {
-            return None;
-        }
-        let mut change = change.clone();
-        if let TxChange::Lock { seen, .. } | TxChange::Install { seen, .. } = &mut change {
-            *seen = Seen::of(record.version, record.value.is_some());
-        }
-        Some(change)
     }
 
     /// Whether this node's memory has this lock.
@@ -168,16 +178,26 @@ impl DhtNode {
         }
         self.tx.next_look = now + Duration::from_millis(300);
         let mut found: Vec<(Key, Record)> = Vec::new();
+        let mut stale = Vec::new();
         for r in self.homes.reigns.iter().filter(|r| r.is_reigning() && !r.is_draining) {
             let Some(a) = self.acceptors.find(r.anchor, r.extent.lo) else { continue };
             for (offset, key) in a.registers.unfinished(r.extent) {
                 if self.ctx.space.locate(key.as_bytes()).0 == r.home
                     && let Some(e) = a.registers.get(*offset, key)
                 {
-                    found.push((key.clone(), e.record.clone()));
+                    if e.mark == r.serial {
+                        found.push((key.clone(), e.record.clone()));
+                    } else if r.keys.get(&(*offset, key.clone())).is_none_or(|k| k.sync.is_none()) {
+                        stale.push(((r.home, r.extent.lo), (*offset, key.clone())));
+                    }
                 }
             }
         }
+        // What the local replica shows may have been ended long ago.
+        for (rat, at) in stale {
+            self.begin_sync(rat, at);
+        }
+        self.ask_homes_of_unfinished();
         let look_at = now + self.ctx.config.lock_age_max;
         for (key, record) in found {
             if let Some(lock) = record.lock() {
@@ -186,6 +206,36 @@ impl DhtNode {
                 let ledger = Ledger::decode(value);
                 self.meet_ledger(&key, ledger.as_ref());
             }
+        }
+    }
+
+    /// What a replica has had unfinished for long, without leading there itself, its home may not know of: a read
+    /// makes it look. Rarer and rarer, since a replica that missed the end shows it until the key is written.
+    fn ask_homes_of_unfinished(&mut self) {
+        let (now, age_max) = (self.ctx.now, self.ctx.config.lock_age_max);
+        let mut here: BTreeMap<Key, Stamp> = BTreeMap::new();
+        for a in self.acceptors.owned().filter(|a| a.is_active()) {
+            for (offset, key) in a.registers.unfinished(a.extent) {
+                let home = self.ctx.space.locate(key.as_bytes()).0;
+                let leads = self.homes.reigns.find(home, *offset).is_some_and(|r| r.is_reigning());
+                if let Some(e) = a.registers.get(*offset, key).filter(|_| !leads) {
+                    here.insert(key.clone(), e.stamp);
+                }
+            }
+        }
+        self.tx.unfinished.retain(|k, u| here.get(k) == Some(&u.stamp));
+        let mut due = Vec::new();
+        for (key, stamp) in here {
+            let first = Unfinished { stamp, ask_at: now + age_max, pause: age_max };
+            let u = self.tx.unfinished.entry(key.clone()).or_insert(first);
+            if u.ask_at <= now {
+                u.pause = (u.pause * 2).min(ASK_PAUSE_MAX);
+                u.ask_at = now + u.pause;
+                due.push(key);
+            }
+        }
+        for key in due {
+            self.begin_job_operation(Ticket::NOBODY, key, Operation::Resync, false);
         }
     }
 }

@@ -223,6 +223,7 @@ impl Ledgers {
         }
         // Telling twice that they are done does no harm.
         own.done.extend(done);
+        own.done_since = (!own.done.is_empty()).then_some(now);
         own.retry_at = Some(now + DONE_WAIT);
         own.state = State::Retired;
         if is_lost {
@@ -247,10 +248,11 @@ impl Ledgers {
             if own.retry_at.is_some_and(|t| t > now) {
                 continue;
             }
+            let was_waiting = own.retry_at.take().is_some();
             let is_idle = own.used.is_empty() && own.queue.is_empty();
             let is_old = now.since(own.idle_since) >= idle_max;
             if own.state == State::Closing {
-                if own.retry_at.take().is_some() {
+                if was_waiting {
                     out.push(ask(*job, own, LedgerChange::Close, false));
                 }
                 continue;
@@ -260,7 +262,6 @@ impl Ledgers {
                     given_up = Some(*job);
                 }
                 own.state = State::Closing;
-                own.retry_at = None;
                 out.push(ask(*job, own, LedgerChange::Close, false));
                 continue;
             }
@@ -268,7 +269,6 @@ impl Ledgers {
             if own.queue.is_empty() && !(is_done_due && !own.done.is_empty()) {
                 continue;
             }
-            own.retry_at = None;
             own.done_since = None;
             let commits = std::mem::take(&mut own.queue);
             let done = std::mem::take(&mut own.done);

@@ -19,7 +19,7 @@ pub mod log;
 mod takeover;
 mod watch;
 
-pub(crate) use home::{Blocked, is_in_the_way};
+pub(crate) use home::{Blocked, is_in_the_way, unconditional};
 pub use log::{LogEntry, Step, TxLog};
 
 use crate::api::{Failure, Phase, Reply, RequestId, Transact};
@@ -51,6 +51,11 @@ const STRANGER_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Ticket {
     job: u64,
     part: usize,
+}
+
+impl Ticket {
+    /// Nobody waits for the answer.
+    const NOBODY: Ticket = Ticket { job: 0, part: 0 };
 }
 
 /// A job of this node's transactions.
@@ -85,6 +90,8 @@ pub(crate) struct Transactions {
     pub(crate) inbox: VecDeque<(Ticket, Reply)>,
     wakes: std::collections::BTreeSet<(Time, u64)>,
     last_read: u64,
+    /// What this node's replicas show unfinished where it does not lead.
+    unfinished: BTreeMap<Key, home::Unfinished>,
     /// Clients' transactions.
     open_count: usize,
     next_look: Time,

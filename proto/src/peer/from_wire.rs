@@ -265,6 +265,7 @@ fn operation(w: wire::Operation) -> Taken<Attempt> {
         Ok(Kind::AddDelOnList) => {
             Operation::Change(Change::AddDelOnList { add: t::value(&w.first)?, remove: t::value(&w.second)? })
         }
+        Ok(Kind::Resync) => Operation::Resync,
         Ok(Kind::Inspect) => Operation::Inspect { waits: w.waits },
         Ok(Kind::Tx) => Operation::Tx(Box::new(super::transaction::change(t::need(w.tx, "tx")?)?)),
         Ok(Kind::Unspecified) | Err(_) => return Err(WireError::OutOfRange("Operation.kind")),

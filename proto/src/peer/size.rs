@@ -70,7 +70,7 @@ pub fn size_estimate(message: &Message) -> usize {
 
 fn operation_size(operation: &Operation) -> usize {
     match operation {
-        Operation::Get | Operation::Inspect { .. } | Operation::Change(Change::Delete { .. }) => 0,
+        Operation::Get | Operation::Inspect { .. } | Operation::Resync | Operation::Change(Change::Delete { .. }) => 0,
         Operation::Tx(c) => 96 + c.size_bytes(),
         Operation::Change(Change::Put { value: a, .. } | Change::AddOnNumber { by: a }) => a.as_bytes().len(),
         Operation::Change(

@@ -267,6 +267,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ];
     prop_oneof![
         Just(Operation::Get),
+        Just(Operation::Resync),
         any::<bool>().prop_map(|waits| Operation::Inspect { waits }),
         change.prop_map(Operation::Change),
         tx_change().prop_map(|c| Operation::Tx(Box::new(c))),

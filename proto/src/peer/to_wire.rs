@@ -326,6 +326,7 @@ fn operation(a: &Attempt) -> wire::Operation {
     };
     let kind = match &a.operation {
         Operation::Get => Kind::Get,
+        Operation::Resync => Kind::Resync,
         Operation::Inspect { waits } => {
             out.waits = *waits;
             Kind::Inspect

@@ -67,7 +67,7 @@ impl<const BUG: u8> Toy<BUG> {
         let answer = match &a.operation {
             // These toys know no transactions.
             Operation::Tx(_) => Answer::Busy,
-            Operation::Get | Operation::Inspect { .. } => {
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync => {
                 Answer::Value { version: record.version, value: record.value.clone() }
             }
             Operation::Change(change) => match change.apply(record, usize::MAX) {
