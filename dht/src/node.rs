@@ -618,6 +618,7 @@ impl DhtNode {
         }
         let _ = writeln!(out, "    handovers: {}", self.handovers.describe());
         let _ = writeln!(out, "    replacements: {}", self.replacements.describe());
+        let _ = writeln!(out, "    transactions: {}", self.tx.describe());
         let gone: Vec<String> = self
             .ctx
             .members

@@ -92,6 +92,15 @@ pub(crate) struct Syncing {
     pub(crate) resend_at: Time,
 }
 
+impl Syncing {
+    /// Whether enough acceptors have answered, the local one among them.
+    pub(crate) fn is_enough(&self, quorum: usize, anchor: Slot) -> bool {
+        self.wanted.is_none()
+            && self.sightings.len() >= quorum
+            && self.sightings.iter().any(|x| x.slot == anchor)
+    }
+}
+
 /// A key with something under way.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyState {

@@ -92,8 +92,16 @@ impl DhtNode {
             self.lose_reign(rat, None);
             return;
         }
+        let quorum = self.ctx.space.quorum();
         for at in syncs {
-            self.transmit_sync(rat, &at);
+            let Some(r) = self.homes.reigns.get_mut(rat) else { return };
+            let anchor = r.anchor;
+            // Whoever was wanted stays silent; the others may be enough.
+            if r.syncing_mut(&at).is_some_and(|s| s.is_enough(quorum, anchor)) {
+                self.finish_sync(rat, at);
+            } else {
+                self.transmit_sync(rat, &at);
+            }
         }
         for (at, n) in flights {
             self.transmit_accept(rat, &at, n);

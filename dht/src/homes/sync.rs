@@ -107,8 +107,7 @@ impl DhtNode {
                 }
                 s.sightings.push(SyncSighting { slot, stamp: g.stamp, record: g.record, floor: g.floor });
                 s.wanted = s.wanted.filter(|w| *w != from.id);
-                let is_enough = s.sightings.len() >= quorum && s.wanted.is_none();
-                if is_enough && s.sightings.iter().any(|x| x.slot == anchor) {
+                if s.is_enough(quorum, anchor) {
                     self.finish_sync(rat, at);
                 }
                 return;
@@ -129,7 +128,7 @@ impl DhtNode {
         }
     }
 
-    fn finish_sync(&mut self, rat: (Slot, Offset), at: (Offset, Key)) {
+    pub(super) fn finish_sync(&mut self, rat: (Slot, Offset), at: (Offset, Key)) {
         let Some(r) = self.homes.reigns.get_mut(rat) else { return };
         let (anchor, serial) = (r.anchor, r.serial);
         let Some(s) = r.keys.get_mut(&at).and_then(|k| k.sync.take()) else { return };

@@ -109,6 +109,11 @@ impl Transactions {
         self.jobs.is_empty() && self.ledgers.is_empty()
     }
 
+    /// What is under way, for a reader of a failed run.
+    pub(crate) fn describe(&self) -> String {
+        format!("{:?} {:?} {:?}", self.jobs, self.ledgers, self.wakes)
+    }
+
     /// Clients' transactions under way.
     pub(crate) fn open_count(&self) -> usize {
         self.open_count
