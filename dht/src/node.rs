@@ -618,6 +618,17 @@ impl DhtNode {
         }
         let _ = writeln!(out, "    handovers: {}", self.handovers.describe());
         let _ = writeln!(out, "    replacements: {}", self.replacements.describe());
+        let _ = writeln!(
+            out,
+            "    timers: now {:?} gateway {:?} homes {:?} transactions {:?} handovers {:?} replacements {:?} duty {:?}",
+            self.ctx.now,
+            self.gateway.next_scan,
+            self.homes.next_scan,
+            self.next_transaction_timeout(),
+            self.handovers.next_scan,
+            self.replacements.next_scan,
+            self.next_duty
+        );
         let _ = writeln!(out, "    transactions: {}", self.tx.describe());
         let gone: Vec<String> = self
             .ctx

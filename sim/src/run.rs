@@ -242,7 +242,8 @@ impl<M: Machine> Run<M> {
                 return broken("I6", format!("{otherwise}: {why}\n{nodes}"));
             }
             if self.cluster.transcript().events() > EVENTS_MAX {
-                return broken("I6", "there is no end of events".to_owned());
+                let nodes: String = self.cluster.processes().map(|p| p.machine.describe()).collect();
+                return broken("I6", format!("there is no end of events\n{nodes}"));
             }
         }
     }

@@ -113,12 +113,10 @@ impl DhtNode {
                 }
             }
             Refusal::Low => {
-                let Some(f) = self.homes.flight_mut(rat, &at, stamp.n).filter(|f| !f.is_chosen) else {
-                    return;
-                };
+                let Some(f) = self.homes.flight_mut(rat, &at, stamp.n) else { return };
                 f.low.insert(slot);
                 let is_hopeless = replicas - f.low.len() < quorum;
-                if is_last && is_hopeless {
+                if is_last && is_hopeless && !f.is_chosen {
                     self.renumber(rat, &at, stamp.n);
                 }
             }
@@ -126,7 +124,7 @@ impl DhtNode {
     }
 
     /// The last Accept of a key met a floor or a later stamp: sends the same record under a new n.
-    fn renumber(&mut self, rat: (Slot, Offset), at: &(Offset, Key), n: u64) {
+    pub(super) fn renumber(&mut self, rat: (Slot, Offset), at: &(Offset, Key), n: u64) {
         let Some(r) = self.homes.reigns.get_mut(rat) else { return };
         let Some(k) = r.keys.get_mut(at) else { return };
         let Some(f) = k.flights.pop_back() else { return };

@@ -85,7 +85,9 @@ impl DhtNode {
                 f.sends += 1;
                 f.resend_at = if f.is_chosen { now + TOMBSTONE_RESEND } else { again };
                 is_dead |= f.sends > SENDS_MAX && !f.is_chosen;
-                flights.push((at.clone(), f.n));
+                // A replica whose floor has passed a tombstone takes it only under a higher number.
+                let is_passed = f.is_chosen && !f.low.is_empty();
+                flights.push((at.clone(), f.n, is_passed));
             }
         }
         if is_dead {
@@ -103,8 +105,12 @@ impl DhtNode {
                 self.transmit_sync(rat, &at);
             }
         }
-        for (at, n) in flights {
-            self.transmit_accept(rat, &at, n);
+        for (at, n, is_passed) in flights {
+            if is_passed {
+                self.renumber(rat, &at, n);
+            } else {
+                self.transmit_accept(rat, &at, n);
+            }
         }
     }
 }

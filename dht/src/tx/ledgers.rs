@@ -289,6 +289,9 @@ impl Ledgers {
             if o.state == State::Creating || o.in_flight.is_some() {
                 return None;
             }
+            if o.state == State::Closing {
+                return o.retry_at;
+            }
             let idle = (o.used.is_empty() && o.state == State::Open).then_some(o.idle_since + idle_max);
             let done = o.done_since.map(|t| t + DONE_WAIT);
             let at = o.retry_at.or_else(|| idle.into_iter().chain(done).min());
