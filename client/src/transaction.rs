@@ -7,7 +7,9 @@ use proto::v1;
 use proto::v1::transactions_client::TransactionsClient;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -21,10 +23,15 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(3);
 ///
 /// Its operations see its own writes. What it reads may be of different moments until it commits; a transaction
 /// that saw what never was together does not commit.
+///
+/// Cloning it gives another hand on the same transaction; its operations are executed one after the other.
+#[derive(Clone, Debug)]
+pub struct Transaction(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Transaction<'a> {
-    client: &'a Client,
-    log: bytes::Bytes,
+struct Inner {
+    client: Client,
+    log: Mutex<bytes::Bytes>,
     conflicts: u32,
 }
 
@@ -36,9 +43,9 @@ fn is_conflict(e: &Error) -> bool {
     e.detail().is_some_and(|d| d.code == CONFLICT)
 }
 
-impl Transaction<'_> {
+impl Transaction {
     /// The value of `key` and its version, or nothing if it is not there. Version 0 is that of an own write.
-    pub async fn get(&mut self, key: &str) -> Result<Option<Entry>, Error> {
+    pub async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
         match self.one(Operation::get(key)).await {
             Ok(a) => Ok(a.value.map(|value| Entry { value, version: a.version })),
             Err(Error::NotFound(_)) => Ok(None),
@@ -47,49 +54,50 @@ impl Transaction<'_> {
     }
 
     /// Writes `value` to `key` when the transaction commits.
-    pub async fn put(&mut self, key: &str, value: &Value) -> Result<(), Error> {
+    pub async fn put(&self, key: &str, value: &Value) -> Result<(), Error> {
         self.one(Operation::put(key, value, Condition::Always)).await.map(drop)
     }
 
     /// Removes `key` when the transaction commits; whether it is there.
-    pub async fn delete(&mut self, key: &str) -> Result<bool, Error> {
+    pub async fn delete(&self, key: &str) -> Result<bool, Error> {
         Ok(self.one(Operation::delete(key, Condition::Always)).await?.existed)
     }
 
     /// Writes `new` to `key` if its value is `old`; if not, the transaction cannot commit any more.
-    pub async fn test_and_set(&mut self, key: &str, old: &Value, new: &Value) -> Result<(), Error> {
+    pub async fn test_and_set(&self, key: &str, old: &Value, new: &Value) -> Result<(), Error> {
         self.one(Operation::test_and_set(key, old, new)).await.map(drop)
     }
 
     /// Adds `by` to the number at `key`; a missing key counts as zero. The sum.
-    pub async fn add_on_number(&mut self, key: &str, by: &Value) -> Result<Option<Value>, Error> {
+    pub async fn add_on_number(&self, key: &str, by: &Value) -> Result<Option<Value>, Error> {
         Ok(self.one(Operation::add_on_number(key, by)).await?.value)
     }
 
     /// Puts `add` before the list at `key`, then removes the first occurrence of each of `remove`.
-    pub async fn add_del_on_list(&mut self, key: &str, add: &[Value], remove: &[Value]) -> Result<(), Error> {
+    pub async fn add_del_on_list(&self, key: &str, add: &[Value], remove: &[Value]) -> Result<(), Error> {
         self.one(Operation::add_del_on_list(key, add, remove)).await.map(drop)
     }
 
     /// Several operations in one call, one after the other.
-    pub async fn run(&mut self, operations: &[Operation]) -> Result<Vec<Result<Answer, Error>>, Error> {
+    pub async fn run(&self, operations: &[Operation]) -> Result<Vec<Result<Answer, Error>>, Error> {
+        let mut log = self.0.log.lock().await;
         let request = v1::ExecuteRequest {
-            log: self.log.clone(),
+            log: log.clone(),
             operations: operations.iter().map(|o| o.0.clone()).collect(),
-            conflicts: self.conflicts,
+            conflicts: self.0.conflicts,
             ..v1::ExecuteRequest::default()
         };
         let call = |c| {
             let request = request.clone();
             async move { service(c).execute(request).await }
         };
-        let (answer, node) = self.client.run(None, true, call).await?;
+        let (answer, node) = self.0.client.run(None, true, call).await?;
         let answer = answer.into_inner();
-        self.log = answer.log;
+        *log = answer.log;
         answers_of(answer.results, operations.len(), &node.address)
     }
 
-    async fn one(&mut self, operation: Operation) -> Result<Answer, Error> {
+    async fn one(&self, operation: Operation) -> Result<Answer, Error> {
         let mut all = self.run(&[operation]).await?;
         all.pop().unwrap_or_else(|| Err(Error::nonsense("the server", "no result of an operation")))
     }
@@ -99,10 +107,10 @@ impl Transaction<'_> {
         let random = RandomState::new();
         let halves = [random.hash_one(1u8).to_be_bytes(), random.hash_one(2u8).to_be_bytes()];
         let request = v1::ExecuteRequest {
-            log: self.log.clone(),
+            log: self.0.log.lock().await.clone(),
             commit: true,
             commit_id: halves.concat().into(),
-            conflicts: self.conflicts,
+            conflicts: self.0.conflicts,
             ..v1::ExecuteRequest::default()
         };
         let call = |c| {
@@ -111,7 +119,7 @@ impl Transaction<'_> {
         };
         let mut doubt = None;
         loop {
-            let failed = match self.client.run(None, false, call).await {
+            let failed = match self.0.client.run(None, false, call).await {
                 Ok((answer, node)) => return committed(&answer.into_inner(), &node.address),
                 Err(e) => e,
             };
@@ -154,9 +162,9 @@ impl Client {
     /// lost is asked for; only if nobody can say is it [`Error::Unknown`].
     ///
     /// ```no_run
-    /// # use client::{Client, Data, Error, Value};
+    /// # use client::{Client, Error, Value};
     /// # async fn example(kv: &Client) -> Result<(), Error> {
-    /// kv.transaction(async |tx| {
+    /// kv.transaction(|tx| async move {
     ///     tx.add_on_number("alice", &Value::int(-10)).await?;
     ///     tx.add_on_number("bob", &Value::int(10)).await
     /// })
@@ -164,15 +172,17 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn transaction<T, F>(&self, body: F) -> Result<T, Error>
+    pub async fn transaction<T, F, A>(&self, body: F) -> Result<T, Error>
     where
-        F: AsyncFn(&mut Transaction<'_>) -> Result<T, Error>,
+        F: Fn(Transaction) -> A,
+        A: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + self.transaction_deadline();
         let mut conflicts = 0;
         loop {
-            let mut tx = Transaction { client: self, log: bytes::Bytes::new(), conflicts };
-            let failed = match body(&mut tx).await {
+            let log = Mutex::new(bytes::Bytes::new());
+            let tx = Transaction(Arc::new(Inner { client: self.clone(), log, conflicts }));
+            let failed = match body(tx.clone()).await {
                 Ok(out) => match tx.commit(deadline).await {
                     Ok(()) => return Ok(out),
                     Err(e) => e,
