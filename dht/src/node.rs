@@ -16,6 +16,7 @@ use crate::insight::Inspections;
 use crate::joining::Joining;
 use crate::message::{Message, Operation};
 use crate::replacement::Replacements;
+use crate::tx::Transactions;
 use paxos::Acceptor;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -47,6 +48,7 @@ pub struct DhtNode {
     pub(crate) gateway: Gateway,
     pub(crate) handovers: Handovers,
     pub(crate) replacements: Replacements,
+    pub(crate) tx: Transactions,
     pub(crate) joining: Joining,
     pub(crate) inspections: Inspections,
     pub(crate) is_owned_changed: bool,
@@ -107,6 +109,7 @@ impl DhtNode {
             gateway: Gateway::default(),
             handovers: Handovers::default(),
             replacements: Replacements::default(),
+            tx: Transactions::default(),
             joining: Joining::default(),
             inspections: Inspections::default(),
             is_owned_changed: false,
@@ -151,6 +154,7 @@ impl DhtNode {
             }
             Request::Get { key } => self.begin_operation(id, key, Operation::Get),
             Request::Change { key, change } => self.begin_operation(id, key, Operation::Change(change)),
+            Request::Transact(asked) => self.begin_transaction(id, *asked),
             Request::Status => {
                 let status = Box::new(self.status());
                 self.ctx.reply(id, Reply::Status(status));
@@ -199,6 +203,7 @@ impl DhtNode {
         self.scan_inspections();
         self.scan_gateway();
         self.scan_homes();
+        self.scan_transactions();
         self.scan_handovers();
         self.scan_replacements();
         self.do_duty();
@@ -210,6 +215,8 @@ impl DhtNode {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.needs_flush {
             self.needs_flush = false;
+            self.flush_transactions();
+            self.handle_local();
             self.flush_confirms();
             if self.is_duty_due {
                 self.do_duty();
@@ -235,6 +242,7 @@ impl DhtNode {
             self.inspections.next_scan(),
             self.gateway.next_scan,
             self.homes.next_scan,
+            self.next_transaction_timeout(),
             self.handovers.next_scan,
             self.replacements.next_scan,
         ]
@@ -253,6 +261,16 @@ impl DhtNode {
         self.homes.reigns.iter().filter(|r| r.is_reigning()).map(|r| (r.home, r.extent, r.ballot))
     }
 
+    /// Clients' transactions under way here.
+    pub fn transactions_open(&self) -> usize {
+        self.tx.open_count()
+    }
+
+    /// Whether this node's transactions have left nothing to do: no job, no open ledger.
+    pub fn has_no_transactions(&self) -> bool {
+        self.tx.is_idle()
+    }
+
     /// How often a Sync had to write a record again, for coverage.
     pub fn resynced(&self) -> u64 {
         self.is_resynced
@@ -265,8 +283,14 @@ impl DhtNode {
 
     fn handle_local(&mut self) {
         let me = self.ctx.me;
-        while let Some(m) = self.ctx.local.pop_front() {
-            self.dispatch(me, m);
+        loop {
+            if let Some(m) = self.ctx.local.pop_front() {
+                self.dispatch(me, m);
+            } else if let Some((ticket, reply)) = self.tx.inbox.pop_front() {
+                self.on_job_answer(ticket, reply);
+            } else {
+                return;
+            }
         }
     }
 
@@ -646,6 +670,18 @@ impl DhtNode {
         }
         let _ = writeln!(out, "    handovers: {}", self.handovers.describe());
         let _ = writeln!(out, "    replacements: {}", self.replacements.describe());
+        let _ = writeln!(
+            out,
+            "    timers: now {:?} gateway {:?} homes {:?} transactions {:?} handovers {:?} replacements {:?} duty {:?}",
+            self.ctx.now,
+            self.gateway.next_scan,
+            self.homes.next_scan,
+            self.next_transaction_timeout(),
+            self.handovers.next_scan,
+            self.replacements.next_scan,
+            self.next_duty
+        );
+        let _ = writeln!(out, "    transactions: {}", self.tx.describe());
         let gone: Vec<String> = self
             .ctx
             .members

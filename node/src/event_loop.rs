@@ -57,6 +57,7 @@ fn operation_kind(request: &Request) -> Option<OperationKind> {
         Request::Get { key } if key.as_bytes() == PROBE_KEY => Some(OperationKind::Probe),
         Request::Get { .. } => Some(OperationKind::Get),
         Request::Change { .. } => Some(OperationKind::Change),
+        Request::Transact(_) => Some(OperationKind::Transaction),
         Request::Start { .. }
         | Request::Seeds(_)
         | Request::Status

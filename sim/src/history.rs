@@ -67,6 +67,7 @@ impl Outcome {
                 | Reply::Inspected(_)
                 | Reply::Members(_)
                 | Reply::Ring(_)
+                | Reply::Transacted(_)
                 | Reply::Located(_)
                 | Reply::Left { .. },
             )

@@ -10,6 +10,7 @@
 //!
 //! Source: RIFL (Lee et al. 2015); `docs/protocol.md`, section 4.
 
+use crate::tx::Lock;
 use crate::value::Value;
 use crate::varint;
 
@@ -129,6 +130,8 @@ pub struct OpLog {
     pub floor: u64,
     /// Entries in the order of their n.
     pub entries: OpEntries,
+    /// A transaction's hold on the key. It stands here because a record at rest has neither.
+    pub lock: Option<Box<Lock>>,
     /// Fields of later versions, carried along unread.
     pub extra: Box<[u8]>,
 }
@@ -136,7 +139,7 @@ pub struct OpLog {
 impl OpLog {
     /// Whether nothing need be kept.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.floor == 0 && self.extra.is_empty()
+        self.entries.is_empty() && self.floor == 0 && self.extra.is_empty() && self.lock.is_none()
     }
 
     /// The entry of `session`.

@@ -1,11 +1,15 @@
 //! Keys and records.
 
 use crate::ops::OpLog;
+use crate::tx::Lock;
 use crate::value::Value;
 use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+/// The first byte of keys that clients cannot name: no text contains it.
+pub const RESERVED: u8 = 0xff;
 
 /// Keys up to this length are kept in place.
 const INLINE_MAX: usize = 22;
@@ -32,6 +36,11 @@ impl Key {
             }
             _ => Key(Bytes::Shared(bytes.into())),
         }
+    }
+
+    /// Whether it is one of those that clients cannot name.
+    pub fn is_reserved(&self) -> bool {
+        self.as_bytes().first() == Some(&RESERVED)
     }
 
     /// Its bytes.
@@ -103,10 +112,31 @@ impl Record {
         self.ops.get_or_insert_default()
     }
 
+    /// The transaction's hold on the key, if there is one.
+    pub fn lock(&self) -> Option<&Lock> {
+        self.ops.as_ref()?.lock.as_deref()
+    }
+
+    /// Takes the lock away, and what was kept for it alone.
+    pub fn unlock(&mut self) {
+        if let Some(ops) = &mut self.ops {
+            ops.lock = None;
+            if ops.is_empty() {
+                self.ops = None;
+            }
+        }
+    }
+
+    /// Whether nothing of it need be kept once every replica has it.
+    pub fn is_gone(&self) -> bool {
+        self.value.is_none() && self.lock().is_none()
+    }
+
     /// Bytes of key, value and overhead that this record takes, for the memory limit.
     pub fn weight(&self, key: &Key) -> usize {
         let value = self.value.as_ref().map_or(0, |v| v.as_bytes().len());
-        let ops = self.ops.as_ref().map_or(0, |o| 64 + o.entries.packed_len() + o.extra.len());
+        let lock = |o: &OpLog| o.lock.as_ref().map_or(0, |l| l.weight());
+        let ops = self.ops.as_ref().map_or(0, |o| 72 + o.entries.packed_len() + o.extra.len() + lock(o));
         key.as_bytes().len() + value + ops + 170
     }
 }

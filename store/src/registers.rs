@@ -3,11 +3,12 @@
 //! Keeps:
 //! 1. `weight` is the sum of the weights of all entries.
 //! 2. Entries are ordered by (offset, key), so that an extent is a range.
+//! 3. `unfinished` is the keys whose record has a lock, and the reserved ones: whatever transactions left.
 
 use crate::record::{Key, Record};
 use crate::stamp::Stamp;
 use ring::{Extent, Offset};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// A key's accepted record.
@@ -51,6 +52,11 @@ impl Place {
 pub struct Registers {
     map: BTreeMap<Place, Entry>,
     weight: usize,
+    unfinished: BTreeSet<(Offset, Key)>,
+}
+
+fn is_unfinished(key: &Key, record: &Record) -> bool {
+    record.lock().is_some() || key.is_reserved()
 }
 
 impl Registers {
@@ -90,33 +96,46 @@ impl Registers {
     /// Replaces the entry of a key.
     pub fn insert(&mut self, offset: Offset, key: Key, entry: Entry) {
         self.weight += entry.record.weight(&key);
+        let is_now = is_unfinished(&key, &entry.record);
+        let held = is_now.then(|| (offset, key.clone()));
         let at = Place::new(offset, key);
+        let mut was_before = false;
         if let Some(slot) = self.map.get_mut(&at) {
+            was_before = is_unfinished(&at.key, &slot.record);
             self.weight -= slot.record.weight(&at.key);
             *slot = entry;
+            if was_before && !is_now {
+                self.unfinished.remove(&(offset, at.key));
+            }
         } else {
             self.map.insert(at, entry);
         }
+        self.unfinished.extend(held.filter(|_| !was_before));
     }
 
     /// Removes a key.
     pub fn remove(&mut self, offset: Offset, key: &Key) -> Option<Entry> {
         let gone = self.map.remove(&Place::new(offset, key.clone()))?;
         self.weight -= gone.record.weight(key);
+        if is_unfinished(key, &gone.record) {
+            self.unfinished.remove(&(offset, key.clone()));
+        }
         Some(gone)
     }
 
     /// Takes out everything at `offset` and above.
     pub fn split_off(&mut self, offset: Offset) -> Registers {
         let map = self.map.split_off(&Place::new(offset, Key::new(b"")));
+        let unfinished = self.unfinished.split_off(&(offset, Key::new(b"")));
         let weight = map.iter().map(|(p, e)| e.record.weight(&p.key)).sum();
         self.weight -= weight;
-        Registers { map, weight }
+        Registers { map, weight, unfinished }
     }
 
     /// Adds everything of `other`, whose keys must not be here yet.
     pub fn append(&mut self, mut other: Registers) {
         self.map.append(&mut other.map);
+        self.unfinished.append(&mut other.unfinished);
         self.weight += other.weight;
     }
 
@@ -167,6 +186,12 @@ impl Registers {
             .flatten()
             .map(|(p, e)| (p.offset(), &p.key, e))
             .take_while(move |(o, _, _)| *o <= extent.hi)
+    }
+
+    /// The keys of `extent` that a transaction has a hold on, and the reserved ones.
+    pub fn unfinished(&self, extent: Extent) -> impl Iterator<Item = &(Offset, Key)> {
+        let low = (extent.lo, Key::new(b""));
+        self.unfinished.range(low..).take_while(move |at| at.0 <= extent.hi)
     }
 
     /// All entries in order.
@@ -226,6 +251,28 @@ mod tests {
     }
     fn key(i: u16) -> Key {
         Key::new(&i.to_be_bytes())
+    }
+
+    #[test]
+    fn what_transactions_left_is_found_wherever_it_was_moved() {
+        use crate::tx::{Intent, Lock, OpId, TxId};
+        let tx = TxId { ledger: Key::new(b"\xff"), entry: 1 };
+        let mut locked = entry(1);
+        let lock = Lock { tx, version: 1, intent: Intent::Keep, validates: false, op: OpId::default() };
+        locked.record.ops_mut().lock = Some(Box::new(lock));
+        let whole = Extent::new(0, 9);
+        let found = |r: &Registers| r.unfinished(whole).map(|(o, _)| *o).collect::<Vec<_>>();
+        let mut r = Registers::new();
+        r.insert(2, key(2), locked.clone());
+        r.insert(4, key(4), locked);
+        r.insert(5, key(5), entry(5));
+        r.insert(6, Key::new(b"\xffL"), entry(6));
+        let high = r.split_off(4);
+        assert_eq!((found(&r), found(&high)), (vec![2], vec![4, 6]));
+        r.append(high);
+        r.insert(2, key(2), entry(9));
+        r.remove(6, &Key::new(b"\xffL"));
+        assert_eq!(found(&r), [4]);
     }
 
     proptest! {

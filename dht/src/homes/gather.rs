@@ -214,7 +214,7 @@ impl DhtNode {
                     say(self, w.origin, Answer::Unknown);
                 }
             }
-            for (from, a) in k.queue {
+            for (from, a) in k.queue.into_iter().chain(k.blocked.into_iter().map(|b| (b.from, b.attempt))) {
                 say(self, Origin::of(from, &a), not_home.clone());
             }
         }

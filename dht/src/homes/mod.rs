@@ -112,7 +112,7 @@ impl DhtNode {
         self.ctx.send(to.from, m);
     }
 
-    fn answer_for(&mut self, at: (Slot, Offset), to: Origin, answer: Answer) {
+    pub(crate) fn answer_for(&mut self, at: (Slot, Offset), to: Origin, answer: Answer) {
         if let Some(r) = self.homes.reigns.get(at) {
             let (extent, ballot, known) = (r.extent, r.is_reigning().then_some(r.ballot), r.chosen_n);
             self.answer(to, at.0, extent, ballot, known, answer);

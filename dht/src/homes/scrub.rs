@@ -21,12 +21,12 @@ impl DhtNode {
         let (home, era) = (r.home, r.era());
         let Some(k) = r.keys.get_mut(at) else { return };
         let is_last = k.flights.len() == 1 && k.flights.front().is_some_and(|f| f.n == stamp.n);
-        if !is_last || !k.queue.is_empty() {
+        if !is_last || !k.queue.is_empty() || !k.blocked.is_empty() {
             return;
         }
         let Some(f) = k.flights.pop_front() else { return };
         self.homes.flights.remove(&f.n);
-        if f.record.value.is_some() {
+        if !f.record.is_gone() {
             k.flights.push_front(f);
             return;
         }
@@ -58,17 +58,18 @@ impl DhtNode {
             };
             let mut last = None;
             let mut found = Vec::new();
-            if let Some(a) = self.acceptors.find(r.anchor, r.extent.lo) {
-                for (o, k, e) in a.registers.range(r.extent, r.scrub_after.as_ref()).take(SCRUB_STEP) {
-                    let at = (o, k.clone());
-                    if e.record.value.is_none()
-                        && !r.keys.contains_key(&at)
-                        && self.ctx.space.locate(k.as_bytes()).0 == r.home
-                    {
-                        found.push((at.clone(), e.mark == r.serial, e.record.clone()));
-                    }
-                    last = Some(at);
+            // The reign may lead over several pieces of the local memory.
+            let pieces = self.acceptors.parts(r.anchor, r.extent).map(|(_, a)| a);
+            let entries = pieces.flat_map(|a| a.registers.range(r.extent, r.scrub_after.as_ref()));
+            for (o, k, e) in entries.take(SCRUB_STEP) {
+                let at = (o, k.clone());
+                if e.record.is_gone()
+                    && !r.keys.contains_key(&at)
+                    && self.ctx.space.locate(k.as_bytes()).0 == r.home
+                {
+                    found.push((at.clone(), e.mark == r.serial, e.record.clone()));
                 }
+                last = Some(at);
             }
             if let Some(r) = self.homes.reigns.get_mut(rat) {
                 r.scrub_after = last;
