@@ -516,6 +516,8 @@ pub enum Message {
         rpc: u64,
         /// The acceptor.
         slot: Slot,
+        /// The beginning of the interval over which what was accepted is the same: the answer is for this.
+        extent: Extent,
         /// The promise.
         answer: Result<Option<(Ballot, Vec<Member>)>, Denied>,
     },

@@ -463,8 +463,8 @@ impl DhtNode {
             Message::ChangePrepare { rpc, slot, extent, era, ballot, suspect } => {
                 self.serve_change_prepare(from, slot, rpc, extent, era, ballot, suspect);
             }
-            Message::ChangePrepareReply { rpc, slot, answer } => {
-                self.on_change_prepare_reply(from, rpc, slot, answer);
+            Message::ChangePrepareReply { rpc, slot, extent, answer } => {
+                self.on_change_prepare_reply(from, rpc, slot, extent, answer);
             }
             Message::ChangeAccept { rpc, slot, extent, era, ballot, members } => {
                 self.serve_change_accept(from, rpc, slot, extent, era, ballot, &members);

@@ -271,27 +271,32 @@ impl DhtNode {
         suspect: Option<ring::NodeId>,
     ) {
         self.ctx.meet_ballot(ballot);
+        let mut part = extent;
         let answer = match self.acceptors.covering(slot, extent, Some(era)) {
             Err(d) => Err(d),
             Ok(_) if suspect.is_some_and(|s| s != from.id && self.ctx.is_live(s)) => Err(Denied::StillHeard),
             Ok(keys) => {
                 self.acceptors.cut_extent(slot, extent);
-                let mut best: Option<(Ballot, Vec<Member>)> = None;
+                let mut said = extent;
+                let mut first: Option<Option<(Ballot, Vec<Member>)>> = None;
                 let mut refused = None;
                 let lows: Vec<Offset> = self.acceptors.parts(slot, extent).map(|(e, _)| e.lo).collect();
                 debug_assert!(lows.len() >= keys.len().min(1));
                 for lo in lows {
                     let Some(a) = self.acceptors.find_mut(slot, lo) else { continue };
                     match a.change_prepare(ballot) {
-                        Ok(Some(v)) if best.as_ref().is_none_or(|b| b.0 < v.0) => best = Some(v),
+                        Ok(v) if first.as_ref().is_none_or(|f| *f == v) => first = Some(v),
+                        // What was accepted for one part was not for the others: they are not changed with it.
+                        Ok(_) if lo <= said.hi => said.hi = lo - 1,
                         Ok(_) => {}
                         Err(_) => refused = Some(Denied::Promised(a.change_promised)),
                     }
                 }
-                refused.map_or(Ok(best), Err)
+                part = said;
+                refused.map_or(Ok(first.flatten()), Err)
             }
         };
-        self.ctx.send(from, Message::ChangePrepareReply { rpc, slot, answer });
+        self.ctx.send(from, Message::ChangePrepareReply { rpc, slot, extent: part, answer });
     }
 
     /// A promise.
@@ -300,6 +305,7 @@ impl DhtNode {
         from: NodeRef,
         rpc: u64,
         slot: Slot,
+        part: Extent,
         answer: Result<Option<(Ballot, Vec<Member>)>, Denied>,
     ) {
         let quorum = self.ctx.space.quorum();
@@ -313,6 +319,10 @@ impl DhtNode {
                 return;
             }
         };
+        // Only where every answer is the same over the whole of what is decided: an accepted proposal is for the
+        // offsets for which it was made, and a replica id may have been used at its neighbours.
+        let Some(extent) = r.extent.intersect(&part).filter(|e| e.lo == r.extent.lo) else { return };
+        r.extent = extent;
         promises.insert(slot, accepted);
         let others = promises.keys().filter(|s| **s != r.slot).count();
         let reported = promises.values().flatten().max_by_key(|(b, _)| *b).map(|(_, m)| m.clone());

@@ -121,10 +121,10 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Option<Message>, WireError>
             suspect: w.suspect.map(NodeId),
         },
         Kind::ChangePrepareReply(w) => {
-            let vote = w.vote;
+            let (vote, extent) = (w.vote, t::extent(w.extent)?);
             let granted = w.granted.then_some(());
             let answer = t::answer(w.denied, granted, |()| vote.map(t::change_vote).transpose())?;
-            Message::ChangePrepareReply { rpc: w.rpc, slot: t::slot(w.slot)?, answer }
+            Message::ChangePrepareReply { rpc: w.rpc, slot: t::slot(w.slot)?, extent, answer }
         }
         Kind::ChangeAccept(w) => Message::ChangeAccept {
             rpc: w.rpc,

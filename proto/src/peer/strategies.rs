@@ -447,8 +447,9 @@ fn change_messages() -> impl Strategy<Value = Message> {
                 Message::ChangePrepare { rpc, slot, extent, era, ballot, suspect }
             }
         ),
-        (u(), slot(), answer(maybe((ballot(), any_members()))))
-            .prop_map(|(rpc, slot, answer)| Message::ChangePrepareReply { rpc, slot, answer }),
+        (u(), slot(), extent(), answer(maybe((ballot(), any_members())))).prop_map(
+            |(rpc, slot, extent, answer)| Message::ChangePrepareReply { rpc, slot, extent, answer }
+        ),
         (u(), slot(), extent(), era(), ballot(), any_members()).prop_map(
             |(rpc, slot, extent, era, ballot, members)| {
                 Message::ChangeAccept { rpc, slot, extent, era, ballot, members }

@@ -129,13 +129,14 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
                 suspect: suspect.map(|s| s.0),
             })
         }
-        Message::ChangePrepareReply { rpc, slot, answer } => {
+        Message::ChangePrepareReply { rpc, slot, extent, answer } => {
             Kind::ChangePrepareReply(wire::ChangePrepareReply {
                 rpc: *rpc,
                 slot: u32::from(*slot),
                 granted: answer.is_ok(),
                 denied: answer.as_ref().err().map(p::denied),
                 vote: answer.as_ref().ok().and_then(Option::as_ref).map(p::change_vote),
+                extent: Some(p::extent(extent)),
             })
         }
         Message::ChangeAccept { rpc, slot, extent, era, ballot, members } => {
