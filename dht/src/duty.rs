@@ -218,10 +218,15 @@ impl DhtNode {
         pieces: &[(Extent, Arc<Configuration>, bool)],
     ) {
         for (extent, _, _) in pieces {
-            for (part, owner) in self.ctx.locations.pieces(slot, *extent) {
-                if owner.is_none() {
-                    self.ctx.locations.set(slot, part, from);
-                }
+            self.learn_place(from, slot, *extent);
+        }
+    }
+
+    /// An answer showed that `from` owns `extent`: noted where nobody is known.
+    pub(crate) fn learn_place(&mut self, from: NodeRef, slot: Slot, extent: Extent) {
+        for (part, owner) in self.ctx.locations.pieces(slot, extent) {
+            if owner.is_none() {
+                self.ctx.locations.set(slot, part, from);
             }
         }
     }

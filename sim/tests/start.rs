@@ -38,7 +38,8 @@ fn first_write(seed: u64) -> Result<Duration, Violation> {
 
 #[test]
 fn three_nodes_started_at_once_take_a_write_within_one_and_a_quarter_seconds() {
-    let mut all: Vec<Duration> = (1..=200).map(|seed| first_write(seed).expect("nothing is violated")).collect();
+    let mut all: Vec<Duration> =
+        (1..=200).map(|seed| first_write(seed).expect("nothing is violated")).collect();
     all.sort_unstable();
     let of = |i: usize| all.get(i).copied().unwrap_or(Duration::MAX);
     println!("min {:?} median {:?} 95 % {:?} max {:?}", of(0), of(100), of(190), of(199));
