@@ -91,6 +91,11 @@ impl Context {
         self.n_counter
     }
 
+    /// The highest n drawn or met.
+    pub(crate) fn n(&self) -> u64 {
+        self.n_counter
+    }
+
     pub(crate) fn meet_n(&mut self, n: u64) {
         self.n_counter = self.n_counter.max(n);
     }
