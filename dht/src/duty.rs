@@ -201,13 +201,17 @@ impl DhtNode {
         let from = usize::try_from(self.ctx.rng.next_u64() >> 1).unwrap_or(0) % unknown.len().max(1);
         unknown.rotate_left(from);
         unknown.truncate(UNKNOWN_ASKED_PER_TURN);
+        for (slot, extent) in unknown {
+            self.ask_for_owner(slot, extent);
+        }
+    }
+
+    fn ask_for_owner(&mut self, slot: Slot, extent: Extent) {
         let me = self.ctx.me.id;
         let members = self.ctx.members.live_infos().map(|m| m.node);
         let others: Vec<NodeRef> = members.filter(|m| m.id != me).collect();
-        for (slot, extent) in unknown {
-            for to in &others {
-                self.ctx.send(*to, Message::ConfigurationQuery { rpc: 0, slot, extent });
-            }
+        for to in others {
+            self.ctx.send(to, Message::ConfigurationQuery { rpc: 0, slot, extent });
         }
     }
 
@@ -219,10 +223,15 @@ impl DhtNode {
         pieces: &[(Extent, Arc<Configuration>, bool)],
     ) {
         for (extent, _, _) in pieces {
-            for (part, owner) in self.ctx.locations.pieces(slot, *extent) {
-                if owner.is_none() {
-                    self.ctx.locations.set(slot, part, from);
-                }
+            self.learn_place(from, slot, *extent);
+        }
+    }
+
+    /// An answer showed that `from` owns `extent`: noted where nobody is known.
+    pub(crate) fn learn_place(&mut self, from: NodeRef, slot: Slot, extent: Extent) {
+        for (part, owner) in self.ctx.locations.pieces(slot, extent) {
+            if owner.is_none() {
+                self.ctx.locations.set(slot, part, from);
             }
         }
     }
@@ -249,14 +258,22 @@ impl DhtNode {
             }
         }
         self.holes.retain(|(s, e, _)| holes.iter().any(|(hs, he)| hs == s && he == e));
+        let mut asked = 0;
         for (slot, extent) in holes {
+            let is_known_dead = self.ctx.owner(slot, extent.lo).is_some();
             let since = self.holes.iter().find(|(s, e, _)| *s == slot && *e == extent).map(|h| h.2);
+            // A hole without a known owner may only be news that is late, or a piece that its owner does not tell.
             let Some(since) = since else {
+                if !is_known_dead {
+                    if asked == UNKNOWN_ASKED_PER_TURN {
+                        continue;
+                    }
+                    asked += 1;
+                    self.ask_for_owner(slot, extent);
+                }
                 self.holes.push((slot, extent, now));
                 continue;
             };
-            // A hole without a known owner may only be news that is late.
-            let is_known_dead = self.ctx.owner(slot, extent.lo).is_some();
             let wait = if is_known_dead { Duration::from_millis(20) } else { self.ctx.config.dead_after };
             if now.since(since) < wait
                 || self.replacements.pause_until > now

@@ -259,7 +259,9 @@ impl DhtNode {
         let Some(g) = self.handovers.giving.as_ref().filter(|g| g.stage == Stage::Draining) else { return };
         let (slot, extent, to, attempt) = (g.slot, g.extent, g.to, g.attempt);
         let reigns = self.homes.reigns.cut_out(extent, |r| r.anchor == slot);
-        if !reigns.iter().all(|at| self.homes.reigns.get(*at).is_none_or(|r| r.is_reigning() && r.is_quiet()))
+        if !reigns
+            .iter()
+            .all(|at| self.homes.reigns.get(*at).is_none_or(|r| !r.is_reigning() || r.is_quiet()))
         {
             let at = self.ctx.now + DRAIN_POLL;
             self.handovers.schedule(at);

@@ -343,7 +343,14 @@ impl DhtNode {
         let replicas = self.ctx.space.replicas();
         let owned: Vec<(Slot, Extent)> =
             owned.into_iter().filter(|(s, e)| *s < replicas && whole.covers(e)).collect();
-        self.ctx.locations.set_node(node, &owned);
+        if owned.len() < OWNED_TOLD_MAX {
+            self.ctx.locations.set_node(node, &owned);
+        } else {
+            // It may own more than it tells: what is known of that stays.
+            for (slot, extent) in owned {
+                self.ctx.locations.set(slot, extent, node);
+            }
+        }
         for (slot, extent) in self.acceptors.summary() {
             self.ctx.locations.set(slot, extent, self.ctx.me);
         }

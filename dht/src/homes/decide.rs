@@ -172,7 +172,9 @@ fn written(
     value: Option<Value>,
     result: Option<Value>,
 ) -> (Record, Option<OpEntry>) {
-    let mut next = Record { version: n, value, ..record };
+    let mut next = record;
+    // The floor is that of the record before: it is made before the version changes.
     let gone = next.ops_mut().note(OpEntry { session: a.session, seq: a.seq, n, result });
+    (next.version, next.value) = (n, value);
     (next, gone)
 }

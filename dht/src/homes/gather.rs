@@ -115,7 +115,10 @@ impl DhtNode {
         let Some(r) = found else { return };
         let (at, extent) = ((r.home, r.extent.lo), r.extent);
         match answer {
-            Ok((_, granted)) => self.on_reign_granted(at, slot, granted),
+            Ok((_, granted)) => {
+                self.learn_place(from, slot, extent);
+                self.on_reign_granted(at, slot, granted);
+            }
             Err(denied) => {
                 let is_preferred = r.anchor == r.home;
                 let configuration = Some(r.configuration.clone());

@@ -55,6 +55,7 @@ pub(crate) struct Homes {
     pub(crate) next_scan: Option<Time>,
     deposed: Vec<(Slot, Extent, NodeId, Time)>,
     next_scrub: Time,
+    ages: scrub::Ages,
     has_readers: bool,
 }
 
