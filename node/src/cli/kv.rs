@@ -13,8 +13,7 @@ use std::path::PathBuf;
 impl Target {
     /// A client for one command.
     pub(super) async fn connect(&self) -> Result<Client, Report> {
-        let builder =
-            Client::builder(self.endpoints()).deadline(self.timeout()).routes_to_home(false);
+        let builder = Client::builder(self.endpoints()).deadline(self.timeout()).routes_to_home(false);
         builder.connect().await.map_err(report)
     }
 }
