@@ -20,6 +20,7 @@ pub mod message;
 pub mod node;
 mod reign;
 mod replacement;
+mod scan;
 mod serve;
 mod transfer;
 

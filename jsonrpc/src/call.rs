@@ -211,6 +211,13 @@ pub enum Call {
         /// The last position.
         to: u128,
     },
+    /// The same of the process that is asked alone. Scalaris has no such call.
+    RangeReadHere {
+        /// The first position.
+        from: u128,
+        /// The last position.
+        to: u128,
+    },
     /// Writes a value that has no type, and reads it by [`Operation::Read`].
     RbrWrite(String, Value),
     /// The replication factor.
@@ -330,6 +337,9 @@ fn rdht(method: &str, params: &[Json]) -> Result<Option<Call>, Reject> {
 fn dht_raw(method: &str, params: &[Json]) -> Result<Option<Call>, Reject> {
     match (method, params) {
         ("range_read", [from, to]) => Ok(Some(Call::RangeRead { from: position(from)?, to: position(to)? })),
+        ("range_read_here", [from, to]) => {
+            Ok(Some(Call::RangeReadHere { from: position(from)?, to: position(to)? }))
+        }
         _ => Ok(None),
     }
 }

@@ -133,18 +133,19 @@ impl State<'_> {
             Operation::Read => return present.map_or(Outcome::NotFound, Outcome::Value),
             Operation::Edit(edit) => edit,
         };
-        let (outcome, write) = apply(edit, present, entry.version, self.value_bytes_max);
+        let (outcome, write) = apply(edit, key, present, entry.version, self.value_bytes_max);
         entry.is_failed |= outcome != Outcome::Ok;
         if write.is_some() {
             entry.write = write;
         }
-        if matches!(outcome, Outcome::Abort(_)) { Outcome::Abort(vec![key.to_owned()]) } else { outcome }
+        outcome
     }
 }
 
 /// What an edit makes of a key, and what is to be written.
 fn apply(
     edit: &Edit,
+    key: &str,
     present: Option<Value>,
     version: u64,
     value_bytes_max: usize,
@@ -161,7 +162,7 @@ fn apply(
     match change.apply(&record, value_bytes_max) {
         store::Outcome::Write(write) => (Outcome::Ok, write),
         store::Outcome::Nothing => (Outcome::Ok, None),
-        store::Outcome::Refused(r) => (refused(edit, &r, record.value), None),
+        store::Outcome::Refused(r) => (refused(edit, &r, record.value, key), None),
     }
 }
 
@@ -180,7 +181,7 @@ pub fn change(edit: &Edit) -> Result<Change, Outcome> {
 }
 
 /// What the client is told of a refusal.
-pub fn refused(edit: &Edit, refusal: &Refusal, present: Option<Value>) -> Outcome {
+pub fn refused(edit: &Edit, refusal: &Refusal, present: Option<Value>, key: &str) -> Outcome {
     match refusal {
         Refusal::NotFound => Outcome::NotFound,
         Refusal::ValueDiffers => present.map_or(Outcome::NotFound, Outcome::KeyChanged),
@@ -188,7 +189,9 @@ pub fn refused(edit: &Edit, refusal: &Refusal, present: Option<Value>) -> Outcom
             Edit::AddDelOnList(_) => Outcome::NotAList,
             Edit::Write(_) | Edit::AddOnNumber(_) | Edit::TestAndSet { .. } => Outcome::NotANumber,
         },
-        Refusal::Exists | Refusal::VersionDiffers | Refusal::TooLarge { .. } => Outcome::Abort(Vec::new()),
+        Refusal::Exists | Refusal::VersionDiffers | Refusal::TooLarge { .. } => {
+            Outcome::Abort(vec![key.to_owned()])
+        }
     }
 }
 
@@ -199,9 +202,14 @@ fn characters(value: &Value) -> Option<Value> {
 }
 
 /// What a list operation on a stored text comes to: the list to write instead of it, if any.
-pub fn edit_text(edit: &Edit, stored: &Value, value_bytes_max: usize) -> Option<(Outcome, Option<Value>)> {
+pub fn edit_text(
+    edit: &Edit,
+    key: &str,
+    stored: &Value,
+    value_bytes_max: usize,
+) -> Option<(Outcome, Option<Value>)> {
     characters(stored)?;
-    matches!(edit, Edit::AddDelOnList(_)).then(|| apply(edit, Some(stored.clone()), 1, value_bytes_max))
+    matches!(edit, Edit::AddDelOnList(_)).then(|| apply(edit, key, Some(stored.clone()), 1, value_bytes_max))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub use readiness::{Check, Readiness};
 
 use crate::grpc::{Api, Problem, ServerInfo};
 use crate::handle::NodeHandle;
+use crate::scalaris::Scalaris;
 use crate::{error, error::Report};
 use core::convert::Infallible;
 use core::pin::Pin;
@@ -56,7 +57,8 @@ pub async fn serve_clients(
     let front = Front::new(Api::new(handle, info), readiness, health)?;
 
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // Scalaris' server writes the names of headers so.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -103,6 +105,7 @@ struct Front {
     /// Other gRPC services by the beginning of their paths.
     services: Arc<[(&'static str, Handler)]>,
     pages: Arc<pages::Pages>,
+    scalaris: Arc<Scalaris>,
     message_bytes_max: usize,
 }
 
@@ -126,6 +129,7 @@ impl Front {
                 ("/grpc.reflection.v1alpha.ServerReflection/", handler(v1alpha)),
             ]),
             message_bytes_max: api.info().message_bytes_max(),
+            scalaris: Arc::new(Scalaris::new(&api)),
             pages: Arc::new(pages::Pages::new(api, readiness)),
         })
     }
@@ -158,6 +162,10 @@ impl hyper::service::Service<Request<Incoming>> for Front {
         if let Some((_, service)) = self.services.iter().find(|(prefix, _)| path.starts_with(prefix)) {
             return service(request);
         }
+        if let Some(page) = jsonrpc::Page::at(path) {
+            let scalaris = Arc::clone(&self.scalaris);
+            return Box::pin(async move { Ok(scalaris.answer(page, request).await) });
+        }
         let is_grpc = request
             .headers()
             .get(http::header::CONTENT_TYPE)
@@ -178,7 +186,7 @@ fn unknown_path(path: &str) -> Report {
         error::PATH_UNKNOWN,
         format!("nothing is served at {shown}"),
         "this port serves gRPC (kvnode.v1.Kv, kvnode.v1.Transactions, kvnode.v1.Cluster, grpc.health.v1.Health, \
-         reflection) and the pages /, /livez and /readyz",
+         reflection), Scalaris' JSON-RPC (/jsonrpc.yaws, /api/tx.yaws and others) and the pages /, /livez and /readyz",
         "open / in a browser, or ask by 'grpcurl -plaintext ADDRESS list'",
     )
 }

@@ -14,6 +14,7 @@ pub mod logging;
 pub mod peer;
 pub mod run;
 pub mod run_error;
+pub mod scalaris;
 pub mod seeds;
 pub mod serve;
 pub mod signals;

@@ -12,6 +12,7 @@ use crate::http;
 use crate::listen::{bind, overlay_address};
 use crate::peer::{PeerOptions, Peers, serve_peers};
 use crate::run_error::RunError;
+use crate::scalaris::{Spec, VirtualNodes};
 use crate::seeds::{HostPort, StartRequest, start_and_resolve};
 use crate::signals::{StopSignal, StopSignals};
 use core::time::Duration;
@@ -116,6 +117,7 @@ struct Process {
     joined: watch::Sender<bool>,
     dns_failures: Arc<Mutex<Vec<String>>>,
     denied: Option<String>,
+    virtual_nodes: Arc<VirtualNodes>,
     /// What must not end before the process does. Dropping the set ends them.
     tasks: JoinSet<Result<(), RunError>>,
     clients: JoinSet<Result<(), RunError>>,
@@ -160,7 +162,14 @@ impl Process {
             Err(RunError::Internal { cause: "the overlay port is not served any more".to_owned() })
         });
         // The client side: gRPC, HTTP and the dashboard begin here.
+        let virtual_nodes = VirtualNodes::new(Spec {
+            overlay: addr,
+            client: client_addr,
+            core: settings.core.clone(),
+            peers: settings.peers.clone(),
+        });
         let info = ServerInfo {
+            virtual_nodes: Some(Arc::clone(&virtual_nodes)),
             key_bytes_max: settings.core.key_bytes_max,
             value_bytes_max: settings.core.value_bytes_max,
             ..ServerInfo::new(addr, client_addr)
@@ -187,18 +196,24 @@ impl Process {
             joined,
             dns_failures,
             denied,
+            virtual_nodes,
             tasks,
             clients,
         })
     }
 
     async fn supervise(mut self, mut signals: StopSignals) -> Result<u8, RunError> {
+        let virtual_nodes = Arc::clone(&self.virtual_nodes);
         let join_timeout = self.settings.join_timeout;
         let join_deadline = Instant::now() + join_timeout.unwrap_or_default();
         loop {
             let is_joined = *self.joined.borrow();
             tokio::select! {
                 signal = signals.next() => return Ok(self.leave(signal, signals).await),
+                () = virtual_nodes.asked_to_stop() => {
+                    info!("a client asks this process to end by shutdown_vm");
+                    return Ok(self.leave(StopSignal::Terminate, signals).await);
+                }
                 event = self.events.recv() => match event {
                     Some(event) => self.on_event(event)?,
                     None => return Err(RunError::Internal { cause: "the event loop ended".to_owned() }),
@@ -289,7 +304,12 @@ impl Process {
         info!(?signal, "leaving: hands everything over; a second signal ends at once");
         let began = Instant::now();
         let handle = self.handle.clone();
-        let leaving = timeout(self.settings.leave_timeout, handle.request(Request::Leave));
+        let virtual_nodes = Arc::clone(&self.virtual_nodes);
+        let leave_timeout = self.settings.leave_timeout;
+        let leaving = async {
+            let first = timeout(leave_timeout, handle.request(Request::Leave));
+            tokio::join!(first, virtual_nodes.leave_all()).0
+        };
         tokio::pin!(leaving);
         let left = loop {
             tokio::select! {

@@ -66,6 +66,7 @@ impl Outcome {
                 | Reply::Members(_)
                 | Reply::Ring(_)
                 | Reply::Located(_)
+                | Reply::Scanned { .. }
                 | Reply::Left { .. },
             )
             | None => Outcome::Unknown,

@@ -215,6 +215,7 @@ fn changed(key: &str, reply: Reply) -> Result<(u64, Option<Value>), Missing> {
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)
+        | Reply::Scanned { .. }
         | Reply::Left { .. }) => Err(Missing::Answer(unexpected(&other))),
     }
 }
@@ -233,6 +234,7 @@ fn finish_get(key: &str, reply: Reply) -> Result<v1::GetResponse, Problem> {
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)
+        | Reply::Scanned { .. }
         | Reply::Left { .. }) => Err(unexpected(&other)),
     }
 }

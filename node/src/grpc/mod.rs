@@ -13,6 +13,7 @@ pub(crate) use problem::phase_text;
 pub use problem::{Problem, closed, failure, refusal, unexpected};
 
 use crate::handle::NodeHandle;
+use crate::scalaris::VirtualNodes;
 use proto::v1::cluster_server::ClusterServer;
 use proto::v1::kv_server::KvServer;
 use proto::v1::transactions_server::TransactionsServer;
@@ -38,6 +39,10 @@ pub struct ServerInfo {
     pub value_bytes_max: usize,
     /// Longer lists of operations are refused.
     pub batch_operations_max: usize,
+    /// Longer bodies of JSON-RPC are refused.
+    pub jsonrpc_bytes_max: usize,
+    /// The nodes that the process has besides its first; none if it cannot have any.
+    pub virtual_nodes: Option<Arc<VirtualNodes>>,
     /// A read through a quorum is tried once in this time, for readiness.
     pub probe_interval: Duration,
 }
@@ -54,6 +59,8 @@ impl ServerInfo {
             key_bytes_max: core.key_bytes_max,
             value_bytes_max: core.value_bytes_max,
             batch_operations_max: 1000,
+            jsonrpc_bytes_max: 1 << 20,
+            virtual_nodes: None,
             probe_interval: Duration::from_secs(1),
         }
     }
@@ -85,6 +92,11 @@ impl Api {
     /// What they know of the process.
     pub fn info(&self) -> &ServerInfo {
         &self.info
+    }
+
+    /// The same, shared.
+    pub fn info_shared(&self) -> Arc<ServerInfo> {
+        Arc::clone(&self.info)
     }
 
     /// `kvnode.v1.Kv`.

@@ -2,14 +2,14 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use dht::api::{Location, MemberView, Phase, PieceView, Status};
+use dht::api::{Held, Location, MemberView, Phase, PieceView, Status};
 use dht::{Failure, Reply, Request};
 use kvnode::grpc::ServerInfo;
 use kvnode::handle::{Call, NodeHandle};
 use kvnode::http::serve_clients;
 use ring::members::{MemberInfo, MemberState};
-use ring::{NodeId, NodeRef, RingId, Space};
-use std::collections::HashMap;
+use ring::{NodeId, NodeRef, Position, RingId, Space};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,7 +37,7 @@ pub(crate) struct FakeNode {
 struct Map {
     me: NodeRef,
     client: SocketAddr,
-    records: HashMap<Key, Record>,
+    records: BTreeMap<Key, Record>,
     n: u64,
     shaky: u32,
     phase: Arc<Mutex<Phase>>,
@@ -55,7 +55,7 @@ pub(crate) async fn fake_node() -> FakeNode {
     let mut map = Map {
         me,
         client: addr,
-        records: HashMap::new(),
+        records: BTreeMap::new(),
         n: 0,
         shaky: 2,
         phase: Arc::clone(&phase),
@@ -88,6 +88,10 @@ impl Map {
             _ => Key::new(b""),
         };
         let waited = Duration::from_millis(700);
+        let (size_bytes, limit_bytes) = (key.as_bytes().len(), 1 << 10);
+        if size_bytes > limit_bytes {
+            return Some(Reply::Failed(Failure::KeyTooLong { size_bytes, limit_bytes }));
+        }
         if key == Key::new(SILENT_KEY.as_bytes()) {
             return None;
         }
@@ -128,6 +132,7 @@ impl Map {
             Request::Members => Reply::Members(vec![self.member()]),
             Request::Ring => Reply::Ring(self.pieces()),
             Request::Locate { key } => Reply::Located(Box::new(self.locate(&key))),
+            Request::Scan { from, to, .. } => Reply::Scanned { held: self.held(from, to), is_more: false },
             Request::Leave => {
                 *self.phase.lock().unwrap() = Phase::Left;
                 Reply::Left { is_clean: true }
@@ -182,6 +187,18 @@ impl Map {
         let whole = Map::space().whole();
         let piece = |slot| PieceView { slot, extent: whole, owner: Some(self.me), is_live: true };
         Map::space().slots().map(piece).collect()
+    }
+
+    fn held(&self, from: Position, to: Position) -> Vec<Held> {
+        let mut held = Vec::new();
+        for (key, record) in &self.records {
+            let Some(value) = &record.value else { continue };
+            let replicas = self.locate(key).replicas;
+            for (position, _) in replicas.into_iter().filter(|(p, _)| (from..=to).contains(p)) {
+                held.push(Held { position, key: key.clone(), value: value.clone(), version: record.version });
+            }
+        }
+        held
     }
 
     fn locate(&self, key: &Key) -> Location {
