@@ -1,13 +1,14 @@
 //! What a node's surroundings say to it and hear from it.
 
 use crate::message::Message;
+use crate::tx::{Step, TxLog};
 use core::time::Duration;
 use paxos::Configuration;
 use ring::members::MemberInfo;
 use ring::{Extent, NodeId, NodeRef, Position, RingId, Slot};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use store::{Change, Key, Refusal, Value};
+use store::{Change, Key, OpId, Refusal, Value};
 
 /// Chosen by the caller, echoed in the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +40,8 @@ pub enum Request {
         /// What to do.
         change: Change,
     },
+    /// Operations of a transaction, and its commit.
+    Transact(Box<Transact>),
     /// The node's and the ring's state in short.
     Status,
     /// The member table.
@@ -91,8 +94,10 @@ pub enum Reply {
         /// Its present value.
         value: Option<Value>,
     },
-    /// To `Get` or `Change`: no answer about the key.
+    /// To `Get`, `Change` or `Transact`: no answer about the key.
     Failed(Failure),
+    /// To `Transact`.
+    Transacted(Box<Transacted>),
     /// To `Status`.
     Status(Box<Status>),
     /// To `Members`.
@@ -115,6 +120,47 @@ pub enum Reply {
     },
 }
 
+/// A call of a transaction: operations on its log, and whether it is committed after them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Transact {
+    /// The log that the call before gave back; empty at first.
+    pub log: TxLog,
+    /// The operations, each seeing those before it.
+    pub steps: Vec<Step>,
+    /// Whether it is committed.
+    pub commit: bool,
+    /// The commit's id, if it may be asked for a second time: the same log with the same id is committed once.
+    pub op: Option<OpId>,
+    /// How often the transaction was begun anew after a conflict.
+    pub conflicts: u32,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transacted {
+    /// For the next call; empty at the end of the transaction.
+    pub log: TxLog,
+    /// One reply for each operation: `Value`, `Changed` or `Refused`. What is written but not committed has
+    /// version 0.
+    pub results: Vec<Reply>,
+    /// How it stands.
+    pub outcome: TxOutcome,
+}
+
+/// How a transaction stands after a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxOutcome {
+    /// It goes on.
+    Open,
+    /// Committed; the keys written, with their versions where this call has installed them.
+    Committed(Vec<(Key, u64)>),
+    /// Not committed: an operation on this key failed.
+    Failed(Key),
+    /// Not committed: these keys were changed or held by others. None are named if the coordinator was taken for
+    /// dead.
+    Conflict(Vec<Key>),
+}
+
 /// Why there is no answer about a key. Unknown and not-done are never mixed up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -132,6 +178,15 @@ pub enum Failure {
     Busy,
     /// Not done: the home's memory is full.
     Full,
+    /// Not done: there is no such key for clients.
+    KeyReserved,
+    /// Not done: the transaction has too many keys.
+    TooManyKeys {
+        /// Its keys.
+        keys: usize,
+        /// The limit.
+        keys_max: usize,
+    },
     /// Not done: the key is too long.
     KeyTooLong {
         /// Its bytes.

@@ -4,6 +4,7 @@ use crate::api::{Effect, Event, Reply, RequestId};
 use crate::config::Config;
 use crate::locations::Locations;
 use crate::message::Message;
+use crate::plant::Plant;
 use core::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
@@ -91,6 +92,11 @@ impl Context {
         self.n_counter
     }
 
+    /// What [`Context::draw_n`] would give.
+    pub(crate) fn next_n(&self) -> u64 {
+        self.n_counter + 1
+    }
+
     pub(crate) fn meet_n(&mut self, n: u64) {
         self.n_counter = self.n_counter.max(n);
     }
@@ -113,6 +119,18 @@ impl Context {
     /// The owner, if it is not suspected.
     pub(crate) fn live_owner(&self, slot: Slot, offset: Offset) -> Option<NodeRef> {
         self.owner(slot, offset).filter(|n| self.is_live(n.id))
+    }
+
+    /// The rule that a test breaks in this node, if any.
+    pub(crate) fn planted(&self) -> Option<Plant> {
+        #[cfg(feature = "planted")]
+        return self.config.planted;
+        #[cfg(not(feature = "planted"))]
+        None
+    }
+
+    pub(crate) fn is_planted(&self, plant: Plant) -> bool {
+        self.planted() == Some(plant)
     }
 
     pub(crate) fn is_live(&self, id: NodeId) -> bool {

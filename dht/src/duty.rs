@@ -56,6 +56,7 @@ impl DhtNode {
             self.tend_strength();
             self.report_load();
             self.scrub();
+            self.look_after_transactions();
             if self.next_tend <= now {
                 self.next_tend = now + Duration::from_millis(500);
                 self.refresh_locations();
@@ -324,6 +325,7 @@ impl DhtNode {
         });
         self.publish_leave();
         self.end_operations();
+        self.end_transactions();
         for id in std::mem::take(&mut self.leave_requests) {
             self.ctx.reply(id, Reply::Left { is_clean });
         }

@@ -14,11 +14,12 @@ use crate::api::{Failure, Phase, Reply, RequestId};
 use crate::homes::Lookup;
 use crate::message::{Answer, Attempt, Denied, Era, Message, Operation, Sighting, SlotSet};
 use crate::node::DhtNode;
+use crate::tx::Ticket;
 use core::time::Duration;
 use rand_core::RngCore;
 use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
 use std::collections::BTreeMap;
-use store::{Ballot, Change, Key, Record, SessionId, Stamp, Value};
+use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, Value};
 
 /// How long a direct read waits before it goes to the home.
 const DIRECT_READ_WAIT: Duration = Duration::from_millis(100);
@@ -53,9 +54,18 @@ enum Stage {
     Pausing,
 }
 
+/// Who gets the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A client.
+    Client(RequestId),
+    /// A job of this node's transactions.
+    Job(Ticket),
+}
+
 #[derive(Clone, Debug)]
 struct Open {
-    id: RequestId,
+    asker: Asker,
     key: Key,
     home: Slot,
     offset: Offset,
@@ -68,6 +78,8 @@ struct Open {
     wake_at: Time,
     backoff: Duration,
     stage: Stage,
+    /// It is given to this node's own home or to none, in one attempt.
+    is_here_only: bool,
 }
 
 #[derive(Debug)]
@@ -149,7 +161,7 @@ impl Gateway {
 }
 
 impl DhtNode {
-    fn check_limits(&self, key: &Key, change: Option<&Change>) -> Option<Failure> {
+    pub(crate) fn check_limits(&self, key: &Key, change: Option<&Change>) -> Option<Failure> {
         let c = &self.ctx.config;
         let size_bytes = key.as_bytes().len();
         if size_bytes > c.key_bytes_max {
@@ -175,9 +187,13 @@ impl DhtNode {
             return;
         }
         let change = match &operation {
-            Operation::Get => None,
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync | Operation::Tx(_) => None,
             Operation::Change(c) => Some(c),
         };
+        if key.is_reserved() {
+            self.ctx.reply(id, Reply::Failed(Failure::KeyReserved));
+            return;
+        }
         if let Some(f) = self.check_limits(&key, change) {
             self.ctx.reply(id, Reply::Failed(f));
             return;
@@ -186,6 +202,26 @@ impl DhtNode {
             self.ctx.reply(id, Reply::Failed(Failure::Busy));
             return;
         }
+        self.open_operation(Asker::Client(id), key, operation, false);
+    }
+
+    /// An operation of a job of this node's transactions; its reply goes there.
+    pub(crate) fn begin_job_operation(
+        &mut self,
+        ticket: Ticket,
+        key: Key,
+        operation: Operation,
+        is_here_only: bool,
+    ) {
+        if matches!(self.phase, Phase::Member | Phase::Leaving) {
+            self.open_operation(Asker::Job(ticket), key, operation, is_here_only);
+        } else {
+            let phase = self.phase;
+            self.tx.inbox.push_back((ticket, Reply::Failed(Failure::NotReady { phase })));
+        }
+    }
+
+    fn open_operation(&mut self, asker: Asker, key: Key, operation: Operation, is_here_only: bool) {
         let (home, offset) = self.ctx.space.locate(key.as_bytes());
         let index = match self.gateway.free.pop() {
             Some(i) => i,
@@ -198,7 +234,7 @@ impl DhtNode {
             }
         };
         let open = Open {
-            id,
+            asker,
             key,
             home,
             offset,
@@ -210,6 +246,7 @@ impl DhtNode {
             wake_at: self.ctx.now + self.ctx.config.operation_deadline,
             backoff: BACKOFF_MIN,
             stage: Stage::Pausing,
+            is_here_only,
         };
         let is_read = matches!(open.operation, Operation::Get);
         if let Some(s) = self.gateway.sessions.get_mut(index) {
@@ -230,7 +267,10 @@ impl DhtNode {
         }
         self.gateway.open_count -= 1;
         self.gateway.free.push(index);
-        self.ctx.reply(open.id, reply);
+        match open.asker {
+            Asker::Client(id) => self.ctx.reply(id, reply),
+            Asker::Job(ticket) => self.tx.inbox.push_back((ticket, reply)),
+        }
     }
 
     /// Asks Q replicas, local ones first. False if too few are known to be alive.
@@ -340,7 +380,9 @@ impl DhtNode {
                 .iter()
                 .all(|s| s.era == first.era && s.stamp == first.stamp && s.stamp.is_none_or(|t| t.1));
         let record = seen.iter().find_map(|s| s.record.as_ref());
-        if is_equal && (first.stamp.is_none() || record.is_some()) {
+        // Behind a lock there may be a value that is committed already.
+        let is_locked = record.is_some_and(|r| r.lock().is_some());
+        if is_equal && !is_locked && (first.stamp.is_none() || record.is_some()) {
             let (version, value) = record.map_or((0, None), |r| (r.version, r.value.clone()));
             self.finish(index, Reply::Value { value, version });
         } else {
@@ -370,6 +412,12 @@ impl DhtNode {
         };
         let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { return };
         let is_first = open.outstanding.is_empty();
+        if open.is_here_only && (target.id != self.ctx.me.id || !is_first) {
+            let waited = now.since(open.began);
+            let f = if is_first { Failure::Unavailable { waited } } else { Failure::Unknown { waited } };
+            self.finish(index, Reply::Failed(f));
+            return;
+        }
         if is_first {
             open.known = hint.map_or(0, |h| h.known).max(open.known);
         }
@@ -431,6 +479,7 @@ impl DhtNode {
             | Answer::Value { .. }
             | Answer::Busy
             | Answer::Full
+            | Answer::Locked
             | Answer::Unknown => {
                 self.gateway.learn(home, extent, ballot.map(|_| from), ballot, known);
             }
@@ -443,7 +492,7 @@ impl DhtNode {
             Answer::Done { version, result } => self.finish(index, Reply::Changed { version, value: result }),
             Answer::Nothing { version, value } => {
                 open.outstanding.retain(|a| *a != attempt);
-                if open.outstanding.is_empty() {
+                if open.outstanding.is_empty() || open.operation.is_repeatable() {
                     self.finish(index, Reply::Changed { version, value });
                 } else {
                     let waited = self.ctx.now.since(open.began);
@@ -453,7 +502,8 @@ impl DhtNode {
             Answer::Refused { refusal, version, value } => {
                 // A refusal of one attempt says nothing of another that may have been executed.
                 open.outstanding.retain(|a| *a != attempt);
-                if open.outstanding.is_empty() {
+                let is_certain = open.operation.is_repeatable() || refusal == Refusal::Applied;
+                if open.outstanding.is_empty() || is_certain {
                     self.finish(index, Reply::Refused { refusal, version, value });
                 } else {
                     let waited = self.ctx.now.since(open.began);
@@ -481,7 +531,7 @@ impl DhtNode {
             }
             Answer::Busy | Answer::Full => {
                 open.outstanding.retain(|a| *a != attempt);
-                let is_definite = open.outstanding.is_empty() || matches!(open.operation, Operation::Get);
+                let is_definite = open.outstanding.is_empty() || open.operation.is_repeatable();
                 if !is_current {
                     return;
                 }
@@ -492,6 +542,12 @@ impl DhtNode {
                     self.pause(index);
                 }
             }
+            Answer::Locked => {
+                open.outstanding.retain(|a| *a != attempt);
+                if is_current {
+                    self.on_locked(index);
+                }
+            }
             Answer::Unknown => {
                 if is_current {
                     self.pause(index);
@@ -500,11 +556,31 @@ impl DhtNode {
         }
     }
 
+    /// A transaction holds the key. Transactions are told at once; others wait on.
+    fn on_locked(&mut self, index: usize) {
+        let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { return };
+        let waited = self.ctx.now.since(open.began);
+        let is_repeatable = open.operation.is_repeatable() && open.operation != Operation::Get;
+        if !is_repeatable && waited < self.ctx.config.lock_patience {
+            self.next_attempt(index);
+            return;
+        }
+        let is_definite = open.outstanding.is_empty() || open.operation.is_repeatable();
+        self.finish(
+            index,
+            if is_definite {
+                Reply::Refused { refusal: Refusal::Locked, version: 0, value: None }
+            } else {
+                Reply::Failed(Failure::Unknown { waited })
+            },
+        );
+    }
+
     /// The node has left and will not hear of its open operations any more: each gets its reply now.
     pub(crate) fn end_operations(&mut self) {
         for index in 0..self.gateway.sessions.len() {
             let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { continue };
-            let is_definite = open.outstanding.is_empty() || matches!(open.operation, Operation::Get);
+            let is_definite = open.outstanding.is_empty() || open.operation.is_read();
             let waited = self.ctx.now.since(open.began);
             let phase = self.phase;
             let f = if is_definite { Failure::NotReady { phase } } else { Failure::Unknown { waited } };
@@ -525,7 +601,7 @@ impl DhtNode {
                 continue;
             };
             let waited = now.since(open.began);
-            let is_read = matches!(open.operation, Operation::Get);
+            let is_read = open.operation.is_read();
             if waited >= deadline {
                 let f = if open.outstanding.is_empty() || is_read {
                     Failure::Unavailable { waited }

@@ -18,11 +18,13 @@ mod joining;
 pub mod locations;
 pub mod message;
 pub mod node;
+pub mod plant;
 mod reign;
 mod replacement;
 mod scan;
 mod serve;
 mod transfer;
+pub mod tx;
 
 pub use api::{Effect, Event, Failure, Reply, Request, RequestId};
 pub use config::Config;

@@ -8,7 +8,7 @@ use paxos::{Configuration, Granted, HomeState, Member};
 use ring::members::MemberInfo;
 use ring::{Extent, NodeId, NodeRef, Offset, RingId, Slot};
 use std::sync::Arc;
-use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, Value};
+use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, TxChange, Value};
 
 /// A set of slots, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +119,36 @@ pub enum Operation {
     Get,
     /// A change.
     Change(Change),
+    /// A transaction's read, always at the home. Of a key that is not there it answers the number up to which
+    /// that is known.
+    Inspect {
+        /// Whether it waits its turn behind a lock whatever that is.
+        waits: bool,
+    },
+    /// A replica shows something unfinished: the home is to ask the replicas anew what they hold, the asker among
+    /// them. Answered like a read.
+    Resync,
+    /// A transaction's change.
+    Tx(Box<TxChange>),
+}
+
+impl Operation {
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync => true,
+            Operation::Change(_) | Operation::Tx(_) => false,
+        }
+    }
+
+    /// Whether it is a change of which executing it twice does no harm.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync => true,
+            Operation::Change(_) => false,
+            Operation::Tx(c) => c.is_repeatable(),
+        }
+    }
 }
 
 /// An attempt at a client operation, from the gateway to a home.
@@ -189,6 +219,8 @@ pub enum Answer {
     Busy,
     /// Definite: not executed, the home's memory is full.
     Full,
+    /// Definite: not executed, a transaction holds the key.
+    Locked,
     /// An Accept was sent and its outcome is not known here, or was forgotten.
     Unknown,
 }

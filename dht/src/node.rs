@@ -14,6 +14,7 @@ use crate::homes::Homes;
 use crate::joining::Joining;
 use crate::message::{Message, Operation};
 use crate::replacement::Replacements;
+use crate::tx::Transactions;
 use paxos::Acceptor;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -32,6 +33,7 @@ pub struct DhtNode {
     pub(crate) gateway: Gateway,
     pub(crate) handovers: Handovers,
     pub(crate) replacements: Replacements,
+    pub(crate) tx: Transactions,
     pub(crate) joining: Joining,
     pub(crate) is_owned_changed: bool,
     pub(crate) is_duty_due: bool,
@@ -91,6 +93,7 @@ impl DhtNode {
             gateway: Gateway::default(),
             handovers: Handovers::default(),
             replacements: Replacements::default(),
+            tx: Transactions::default(),
             joining: Joining::default(),
             is_owned_changed: false,
             is_duty_due: false,
@@ -134,6 +137,7 @@ impl DhtNode {
             }
             Request::Get { key } => self.begin_operation(id, key, Operation::Get),
             Request::Change { key, change } => self.begin_operation(id, key, Operation::Change(change)),
+            Request::Transact(asked) => self.begin_transaction(id, *asked),
             Request::Status => {
                 let status = Box::new(self.status());
                 self.ctx.reply(id, Reply::Status(status));
@@ -180,6 +184,7 @@ impl DhtNode {
         self.scan_joining();
         self.scan_gateway();
         self.scan_homes();
+        self.scan_transactions();
         self.scan_handovers();
         self.scan_replacements();
         self.do_duty();
@@ -191,6 +196,8 @@ impl DhtNode {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.needs_flush {
             self.needs_flush = false;
+            self.flush_transactions();
+            self.handle_local();
             self.flush_confirms();
             if self.is_duty_due {
                 self.do_duty();
@@ -215,6 +222,7 @@ impl DhtNode {
             self.joining.next_knock,
             self.gateway.next_scan,
             self.homes.next_scan,
+            self.next_transaction_timeout(),
             self.handovers.next_scan,
             self.replacements.next_scan,
         ]
@@ -233,6 +241,16 @@ impl DhtNode {
         self.homes.reigns.iter().filter(|r| r.is_reigning()).map(|r| (r.home, r.extent, r.ballot))
     }
 
+    /// Clients' transactions under way here.
+    pub fn transactions_open(&self) -> usize {
+        self.tx.open_count()
+    }
+
+    /// Whether this node's transactions have left nothing to do: no job, no open ledger.
+    pub fn has_no_transactions(&self) -> bool {
+        self.tx.is_idle()
+    }
+
     /// How often a Sync had to write a record again, for coverage.
     pub fn resynced(&self) -> u64 {
         self.is_resynced
@@ -245,8 +263,14 @@ impl DhtNode {
 
     fn handle_local(&mut self) {
         let me = self.ctx.me;
-        while let Some(m) = self.ctx.local.pop_front() {
-            self.dispatch(me, m);
+        loop {
+            if let Some(m) = self.ctx.local.pop_front() {
+                self.dispatch(me, m);
+            } else if let Some((ticket, reply)) = self.tx.inbox.pop_front() {
+                self.on_job_answer(ticket, reply);
+            } else {
+                return;
+            }
         }
     }
 
@@ -598,6 +622,18 @@ impl DhtNode {
         }
         let _ = writeln!(out, "    handovers: {}", self.handovers.describe());
         let _ = writeln!(out, "    replacements: {}", self.replacements.describe());
+        let _ = writeln!(
+            out,
+            "    timers: now {:?} gateway {:?} homes {:?} transactions {:?} handovers {:?} replacements {:?} duty {:?}",
+            self.ctx.now,
+            self.gateway.next_scan,
+            self.homes.next_scan,
+            self.next_transaction_timeout(),
+            self.handovers.next_scan,
+            self.replacements.next_scan,
+            self.next_duty
+        );
+        let _ = writeln!(out, "    transactions: {}", self.tx.describe());
         let gone: Vec<String> = self
             .ctx
             .members

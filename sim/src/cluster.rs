@@ -21,6 +21,7 @@ use paxos::Acceptor;
 use ring::{NodeId, NodeRef, RingId, Space, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use store::{Entry, Key};
 
 /// What the driver of the run asked to be reminded of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,6 +307,26 @@ impl<M: Machine> Cluster<M> {
         let tombstones = |a: &Acceptor| a.registers.iter().filter(|e| e.2.record.value.is_none()).count();
         let all = self.processes.values().flat_map(|p| p.machine.acceptors()).map(tombstones).sum();
         (pieces, all)
+    }
+
+    /// What transactions left behind: a lock, a ledger, or a job of some node.
+    pub fn unfinished(&self) -> Option<String> {
+        if let Some(p) = self.processes.values().find(|p| !p.machine.has_no_transactions()) {
+            return Some(format!("transactions of {} are not over", p.me));
+        }
+        let acceptors = || self.processes.values().flat_map(|p| p.machine.acceptors()).filter(|a| a.is_active());
+        let mut newest: BTreeMap<&Key, &Entry> = BTreeMap::new();
+        for a in acceptors() {
+            for (offset, key) in a.registers.unfinished(a.extent) {
+                // A replica that missed the end shows the lock until its key is written again.
+                let all = acceptors().filter_map(|b| b.registers.get(*offset, key));
+                if let Some(e) = all.max_by_key(|e| e.stamp) {
+                    newest.insert(key, e);
+                }
+            }
+        }
+        let is_left = |e: &(&&Key, &&Entry)| e.1.record.lock().is_some() || e.0.is_reserved();
+        newest.iter().find(is_left).map(|(k, e)| format!("{k:?} is locked or a ledger: {:?}", e.record))
     }
 
     fn queue_at(&mut self, at: Time, queued: Queued) {

@@ -65,6 +65,7 @@ impl Outcome {
                 | Reply::Status(_)
                 | Reply::Members(_)
                 | Reply::Ring(_)
+                | Reply::Transacted(_)
                 | Reply::Located(_)
                 | Reply::Scanned { .. }
                 | Reply::Left { .. },

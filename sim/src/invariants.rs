@@ -178,7 +178,8 @@ impl Watch {
         stamp: Stamp,
         record: &Record,
     ) -> Result<(), Violation> {
-        let print = fingerprint(&(record.version, &record.value));
+        let lock = record.lock().map(|l| format!("{l:?}"));
+        let print = fingerprint(&(record.version, &record.value, lock));
         let first = *self.records.entry((key.clone(), stamp)).or_insert(print);
         if first != print {
             return broken("I1", format!("key {key:?} stamp {stamp} has two records, one is {record:?}"));

@@ -9,6 +9,7 @@
 //!
 //! Source: RIFL (Lee et al. 2015); `docs/protocol.md`, section 4.
 
+use crate::tx::Lock;
 use crate::value::Value;
 use smallvec::SmallVec;
 
@@ -39,6 +40,8 @@ pub struct OpLog {
     pub floor: u64,
     /// Entries in the order of their n.
     pub entries: SmallVec<[OpEntry; 1]>,
+    /// A transaction's hold on the key. It stands here because a record at rest has neither.
+    pub lock: Option<Box<Lock>>,
     /// Fields of later versions, carried along unread.
     pub extra: Vec<u8>,
 }
@@ -46,7 +49,7 @@ pub struct OpLog {
 impl OpLog {
     /// Whether nothing need be kept.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.floor == 0 && self.extra.is_empty()
+        self.entries.is_empty() && self.floor == 0 && self.extra.is_empty() && self.lock.is_none()
     }
 
     /// The entry of `session`.

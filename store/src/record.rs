@@ -1,9 +1,13 @@
 //! Keys and records.
 
 use crate::ops::OpLog;
+use crate::tx::Lock;
 use crate::value::Value;
 use core::fmt;
 use std::sync::Arc;
+
+/// The first byte of keys that clients cannot name: no text contains it.
+pub const RESERVED: u8 = 0xff;
 
 /// A client's key. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +17,11 @@ impl Key {
     /// The key with these bytes.
     pub fn new(bytes: &[u8]) -> Key {
         Key(bytes.into())
+    }
+
+    /// Whether it is one of those that clients cannot name.
+    pub fn is_reserved(&self) -> bool {
+        self.0.first() == Some(&RESERVED)
     }
 
     /// Its bytes.
@@ -55,10 +64,32 @@ impl Record {
         self.ops.get_or_insert_default()
     }
 
+    /// The transaction's hold on the key, if there is one.
+    pub fn lock(&self) -> Option<&Lock> {
+        self.ops.as_ref()?.lock.as_deref()
+    }
+
+    /// Takes the lock away, and what was kept for it alone.
+    pub fn unlock(&mut self) {
+        if let Some(ops) = &mut self.ops {
+            ops.lock = None;
+            if ops.is_empty() {
+                self.ops = None;
+            }
+        }
+    }
+
+    /// Whether nothing of it need be kept once every replica has it.
+    pub fn is_gone(&self) -> bool {
+        self.value.is_none() && self.lock().is_none()
+    }
+
     /// Bytes of key, value and overhead that this record takes, for the memory limit.
     pub fn weight(&self, key: &Key) -> usize {
         let value = self.value.as_ref().map_or(0, |v| v.as_bytes().len());
-        let ops = self.ops.as_ref().map_or(0, |o| 96 + 40 * o.entries.len() + o.extra.len());
+        let lock = |o: &OpLog| o.lock.as_ref().map_or(0, |l| l.weight());
+        let ops = self.ops.as_ref().map_or(0, |o| 96 + 40 * o.entries.len() + o.extra.len() + lock(o));
+
         key.as_bytes().len() + value + ops + 200
     }
 }

@@ -3,11 +3,12 @@
 //! Keeps:
 //! 1. `weight` is the sum of the weights of all entries.
 //! 2. Entries are ordered by (offset, key), so that an extent is a range.
+//! 3. `unfinished` is the keys whose record has a lock, and the reserved ones: whatever transactions left.
 
 use crate::record::{Key, Record};
 use crate::stamp::Stamp;
 use ring::{Extent, Offset};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// A key's accepted record.
@@ -28,6 +29,11 @@ pub struct Entry {
 pub struct Registers {
     map: BTreeMap<(Offset, Key), Entry>,
     weight: usize,
+    unfinished: BTreeSet<(Offset, Key)>,
+}
+
+fn is_unfinished(key: &Key, record: &Record) -> bool {
+    record.lock().is_some() || key.is_reserved()
 }
 
 impl Registers {
@@ -68,11 +74,19 @@ impl Registers {
     pub fn insert(&mut self, offset: Offset, key: Key, entry: Entry) {
         self.weight += entry.record.weight(&key);
         let at = (offset, key);
+        let is_now = is_unfinished(&at.1, &entry.record);
+        let mut was_before = false;
         if let Some(slot) = self.map.get_mut(&at) {
+            was_before = is_unfinished(&at.1, &slot.record);
             self.weight -= slot.record.weight(&at.1);
             *slot = entry;
         } else {
-            self.map.insert(at, entry);
+            self.map.insert(at.clone(), entry);
+        }
+        match (was_before, is_now) {
+            (false, true) => drop(self.unfinished.insert(at)),
+            (true, false) => drop(self.unfinished.remove(&at)),
+            (true, true) | (false, false) => {}
         }
     }
 
@@ -80,20 +94,25 @@ impl Registers {
     pub fn remove(&mut self, offset: Offset, key: &Key) -> Option<Entry> {
         let gone = self.map.remove(&(offset, key.clone()))?;
         self.weight -= gone.record.weight(key);
+        if is_unfinished(key, &gone.record) {
+            self.unfinished.remove(&(offset, key.clone()));
+        }
         Some(gone)
     }
 
     /// Takes out everything at `offset` and above.
     pub fn split_off(&mut self, offset: Offset) -> Registers {
         let map = self.map.split_off(&(offset, Key::new(b"")));
+        let unfinished = self.unfinished.split_off(&(offset, Key::new(b"")));
         let weight = map.iter().map(|((_, k), e)| e.record.weight(k)).sum();
         self.weight -= weight;
-        Registers { map, weight }
+        Registers { map, weight, unfinished }
     }
 
     /// Adds everything of `other`, whose keys must not be here yet.
     pub fn append(&mut self, mut other: Registers) {
         self.map.append(&mut other.map);
+        self.unfinished.append(&mut other.unfinished);
         self.weight += other.weight;
     }
 
@@ -118,6 +137,12 @@ impl Registers {
             .flatten()
             .take_while(move |((o, _), _)| *o <= extent.hi)
             .map(|((o, k), e)| (*o, k, e))
+    }
+
+    /// The keys of `extent` that a transaction has a hold on, and the reserved ones.
+    pub fn unfinished(&self, extent: Extent) -> impl Iterator<Item = &(Offset, Key)> {
+        let low = (extent.lo, Key::new(b""));
+        self.unfinished.range(low..).take_while(move |at| at.0 <= extent.hi)
     }
 
     /// All entries in order.
@@ -172,6 +197,28 @@ mod tests {
     }
     fn key(i: u16) -> Key {
         Key::new(&i.to_be_bytes())
+    }
+
+    #[test]
+    fn what_transactions_left_is_found_wherever_it_was_moved() {
+        use crate::tx::{Intent, Lock, OpId, TxId};
+        let tx = TxId { ledger: Key::new(b"\xff"), entry: 1 };
+        let mut locked = entry(1);
+        let lock = Lock { tx, version: 1, intent: Intent::Keep, validates: false, op: OpId::default() };
+        locked.record.ops_mut().lock = Some(Box::new(lock));
+        let whole = Extent::new(0, 9);
+        let found = |r: &Registers| r.unfinished(whole).map(|(o, _)| *o).collect::<Vec<_>>();
+        let mut r = Registers::new();
+        r.insert(2, key(2), locked.clone());
+        r.insert(4, key(4), locked);
+        r.insert(5, key(5), entry(5));
+        r.insert(6, Key::new(b"\xffL"), entry(6));
+        let high = r.split_off(4);
+        assert_eq!((found(&r), found(&high)), (vec![2], vec![4, 6]));
+        r.append(high);
+        r.insert(2, key(2), entry(9));
+        r.remove(6, &Key::new(b"\xffL"));
+        assert_eq!(found(&r), [4]);
     }
 
     proptest! {

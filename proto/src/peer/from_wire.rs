@@ -265,6 +265,9 @@ fn operation(w: wire::Operation) -> Taken<Attempt> {
         Ok(Kind::AddDelOnList) => {
             Operation::Change(Change::AddDelOnList { add: t::value(&w.first)?, remove: t::value(&w.second)? })
         }
+        Ok(Kind::Resync) => Operation::Resync,
+        Ok(Kind::Inspect) => Operation::Inspect { waits: w.waits },
+        Ok(Kind::Tx) => Operation::Tx(Box::new(super::transaction::change(t::need(w.tx, "tx")?)?)),
         Ok(Kind::Unspecified) | Err(_) => return Err(WireError::OutOfRange("Operation.kind")),
     };
     Ok(Attempt {
@@ -297,6 +300,7 @@ fn operation_reply(w: wire::OperationReply) -> Taken<Message> {
         Ok(Kind::Behind) => Answer::Behind { floor: version },
         Ok(Kind::Busy) => Answer::Busy,
         Ok(Kind::Full) => Answer::Full,
+        Ok(Kind::Locked) => Answer::Locked,
         // What cannot be understood says nothing about what was done.
         Ok(Kind::Unknown | Kind::Unspecified) | Err(_) => Answer::Unknown,
     };
@@ -326,6 +330,9 @@ fn refusal(w: wire::Refusal) -> Taken<Refusal> {
         Ok(Kind::TooLarge) => {
             Ok(Refusal::TooLarge { size_bytes: bytes(w.size_bytes), limit_bytes: bytes(w.limit_bytes) })
         }
+        Ok(Kind::Locked) => Ok(Refusal::Locked),
+        Ok(Kind::Applied) => Ok(Refusal::Applied),
+        Ok(Kind::Forgotten) => Ok(Refusal::Forgotten),
         Ok(Kind::Unspecified) | Err(_) => Err(WireError::OutOfRange("refusal")),
     }
 }

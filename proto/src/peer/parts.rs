@@ -97,6 +97,7 @@ fn op_log(log: &OpLog) -> wire::OpLog {
     wire::OpLog {
         floor: log.floor,
         entries: log.entries.iter().map(entry).collect(),
+        lock: log.lock.as_deref().map(super::transaction::lock_to_wire),
         extra: Bytes::copy_from_slice(&log.extra),
     }
 }

@@ -70,7 +70,8 @@ pub fn size_estimate(message: &Message) -> usize {
 
 fn operation_size(operation: &Operation) -> usize {
     match operation {
-        Operation::Get | Operation::Change(Change::Delete { .. }) => 0,
+        Operation::Get | Operation::Inspect { .. } | Operation::Resync | Operation::Change(Change::Delete { .. }) => 0,
+        Operation::Tx(c) => 96 + c.size_bytes(),
         Operation::Change(Change::Put { value: a, .. } | Change::AddOnNumber { by: a }) => a.as_bytes().len(),
         Operation::Change(
             Change::TestAndSet { old: a, new: b } | Change::AddDelOnList { add: a, remove: b },
@@ -84,11 +85,16 @@ fn answer_size(answer: &Answer) -> usize {
         | Answer::Nothing { value, .. }
         | Answer::Refused { value, .. }
         | Answer::Value { value, .. } => value.as_ref().map_or(0, |v| v.as_bytes().len()),
-        Answer::NotHome { .. } | Answer::Behind { .. } | Answer::Busy | Answer::Full | Answer::Unknown => 0,
+        Answer::NotHome { .. }
+        | Answer::Behind { .. }
+        | Answer::Busy
+        | Answer::Full
+        | Answer::Locked
+        | Answer::Unknown => 0,
     }
 }
 
 fn ops_size(log: &OpLog) -> usize {
     let result = |e: &store::OpEntry| e.result.as_ref().map_or(0, |v| v.as_bytes().len());
-    log.extra.len() + log.entries.iter().map(|e| 32 + result(e)).sum::<usize>()
+    log.extra.len() + log.lock.as_ref().map_or(0, |l| l.weight()) + log.entries.iter().map(|e| 32 + result(e)).sum::<usize>()
 }

@@ -326,6 +326,15 @@ fn operation(a: &Attempt) -> wire::Operation {
     };
     let kind = match &a.operation {
         Operation::Get => Kind::Get,
+        Operation::Resync => Kind::Resync,
+        Operation::Inspect { waits } => {
+            out.waits = *waits;
+            Kind::Inspect
+        }
+        Operation::Tx(c) => {
+            out.tx = Some(super::transaction::change_to_wire(c));
+            Kind::Tx
+        }
         Operation::Change(Change::Put { value, condition }) => {
             out.first = p::value(value);
             set_condition(&mut out, *condition);
@@ -425,6 +434,7 @@ fn operation_reply(
         }
         Answer::Busy => Kind::Busy,
         Answer::Full => Kind::Full,
+        Answer::Locked => Kind::Locked,
         Answer::Unknown => Kind::Unknown,
     };
     out.kind = i32::from(kind);
@@ -440,6 +450,9 @@ fn refusal(r: &Refusal) -> wire::Refusal {
         Refusal::Exists => of(Kind::Exists),
         Refusal::VersionDiffers => of(Kind::VersionDiffers),
         Refusal::ValueDiffers => of(Kind::ValueDiffers),
+        Refusal::Locked => of(Kind::Locked),
+        Refusal::Applied => of(Kind::Applied),
+        Refusal::Forgotten => of(Kind::Forgotten),
         Refusal::WrongType { found, needed } => {
             wire::Refusal { found: (*found).into(), needed: (*needed).into(), ..of(Kind::WrongType) }
         }

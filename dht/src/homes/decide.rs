@@ -1,0 +1,178 @@
+//! What one operation makes of one record: a function of both and of what the reign remembers.
+//!
+//! Keeps:
+//! 1. An operation id takes effect at most once.
+//! 2. What changes nothing is answered like a read; only what rests on no record is answered at once.
+//!
+//! Source: `docs/protocol.md`, section 4.
+
+use crate::message::{Answer, Attempt, Operation};
+use crate::reign::Reign;
+use store::{Change, OpEntry, Outcome, Record, TxChange, TxStep, Value};
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Answered now, without a Confirm.
+    Now(Answer),
+    /// Answered like a read; if the reign is lost before, the second is said.
+    Confirmed(Answer, Answer),
+    /// A new record.
+    Write(Box<Writing>),
+    /// A transaction's lock is in the way.
+    Blocked,
+}
+
+/// A new record, and what is answered once it is chosen.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) record: Record,
+    pub(super) version: u64,
+    pub(super) result: Option<Value>,
+    /// The operation id that the record had to drop for it.
+    pub(super) gone: Option<OpEntry>,
+}
+
+/// What limits a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) is_memory_full: bool,
+    pub(super) value_bytes_max: usize,
+    /// The number under which a record would be written.
+    pub(super) n: u64,
+    /// A test wants locks looked past by the reads of transactions.
+    pub(super) sees_past_locks: bool,
+    /// A test wants locks set whatever was seen.
+    pub(super) locks_anything: bool,
+}
+
+/// Decides on the record of the last Accept sent.
+pub(super) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) -> Decision {
+    let is_blocked = record.lock().is_some_and(|l| crate::tx::is_in_the_way(l, &a.operation));
+    let change = match &a.operation {
+        Operation::Inspect { .. } if is_blocked && room.sees_past_locks => {
+            return Decision::Confirmed(read_of(record, &a.operation), Answer::NotHome { hint: None });
+        }
+        Operation::Get | Operation::Inspect { .. } if is_blocked => return Decision::Blocked,
+        Operation::Get | Operation::Inspect { .. } | Operation::Resync => {
+            return Decision::Confirmed(read_of(record, &a.operation), Answer::NotHome { hint: None });
+        }
+        Operation::Tx(c) => return decide_tx(reign, record, a, c, room, is_blocked),
+        Operation::Change(c) => c,
+    };
+    if let Some(known) = repeated(reign, record, a) {
+        return known;
+    }
+    if is_blocked {
+        return Decision::Blocked;
+    }
+    let shrinks = matches!(change, Change::Delete { .. });
+    if !shrinks && room.is_memory_full {
+        return Decision::Now(Answer::Full);
+    }
+    match change.apply(record, room.value_bytes_max) {
+        Outcome::Nothing => {
+            let value = change.answers_value().then(|| record.value.clone()).flatten();
+            let answer = Answer::Nothing { version: record.version, value };
+            Decision::Confirmed(answer, Answer::NotHome { hint: None })
+        }
+        Outcome::Refused(refusal) => {
+            let (version, value) = (record.version, record.value.clone());
+            let answer = Answer::Refused { refusal, version, value };
+            Decision::Confirmed(answer, Answer::NotHome { hint: None })
+        }
+        Outcome::Write(value) => {
+            let result = change.answers_value().then(|| value.clone()).flatten();
+            let version = room.n;
+            let (record, gone) = written(record.clone(), a, version, value, result.clone());
+            Decision::Write(Box::new(Writing { record, version, result, gone }))
+        }
+    }
+}
+
+/// Decides a transaction's change.
+fn decide_tx(
+    reign: &Reign,
+    record: &Record,
+    a: &Attempt,
+    change: &TxChange,
+    room: Room,
+    is_blocked: bool,
+) -> Decision {
+    if !change.is_repeatable()
+        && let Some(known) = repeated(reign, record, a)
+    {
+        return known;
+    }
+    if is_blocked {
+        return Decision::Blocked;
+    }
+    if !change.shrinks() && room.is_memory_full {
+        return Decision::Now(Answer::Full);
+    }
+    let planted = room.locks_anything.then(|| crate::tx::unconditional(change, record));
+    let not_home = Answer::NotHome { hint: None };
+    match planted.as_ref().unwrap_or(change).apply(record, room.n) {
+        TxStep::Nothing(version) => Decision::Confirmed(Answer::Nothing { version, value: None }, not_home),
+        TxStep::Refused(refusal) => {
+            let answer = Answer::Refused { refusal, version: record.version, value: None };
+            Decision::Confirmed(answer, not_home)
+        }
+        TxStep::Locked => Decision::Blocked,
+        TxStep::Write(next, version, result) => {
+            let mut record = *next;
+            let mut gone = None;
+            if !change.is_repeatable() {
+                let (session, seq, n) = (a.session, a.seq, room.n);
+                gone = record.ops_mut().note(OpEntry { session, seq, n, result: result.clone() });
+            }
+            Decision::Write(Box::new(Writing { record, version, result, gone }))
+        }
+    }
+}
+
+/// What a read is told of a record. A transaction is told up to which number an absent key is known absent.
+pub(super) fn read_of(record: &Record, operation: &Operation) -> Answer {
+    let is_exact = matches!(operation, Operation::Inspect { .. }) && record.value.is_none();
+    let version = if is_exact { record.version.max(record.ops_floor()) } else { record.version };
+    Answer::Value { version, value: record.value.clone() }
+}
+
+/// The answer to an operation that was executed before, or may have been.
+fn repeated(reign: &Reign, record: &Record, a: &Attempt) -> Option<Decision> {
+    if let Some(e) = record.ops.as_ref().and_then(|o| o.get(a.session)) {
+        if e.seq == a.seq {
+            let done = Answer::Done { version: e.n, result: e.result.clone() };
+            return Some(Decision::Confirmed(done, Answer::Unknown));
+        }
+        if e.seq > a.seq {
+            return Some(Decision::Now(Answer::Unknown));
+        }
+    }
+    if a.is_first {
+        // Its reign is this one, so only what was executed and forgotten under it can be a repetition.
+        if reign.was_evicted(a.session, a.seq) {
+            return Some(Decision::Now(Answer::Unknown));
+        }
+        if a.known < reign.first_floor {
+            let behind = Answer::Behind { floor: reign.first_floor };
+            return Some(Decision::Confirmed(behind, Answer::NotHome { hint: None }));
+        }
+    } else if a.known < record.ops_floor() || reign.was_evicted(a.session, a.seq) {
+        return Some(Decision::Now(Answer::Unknown));
+    }
+    None
+}
+
+/// The record that `a` writes under `n`, and the operation id that it forgets for it.
+fn written(
+    record: Record,
+    a: &Attempt,
+    n: u64,
+    value: Option<Value>,
+    result: Option<Value>,
+) -> (Record, Option<OpEntry>) {
+    let mut next = Record { version: n, value, ..record };
+    let gone = next.ops_mut().note(OpEntry { session: a.session, seq: a.seq, n, result });
+    (next, gone)
+}
