@@ -189,9 +189,12 @@ pub fn refused(edit: &Edit, refusal: &Refusal, present: Option<Value>, key: &str
             Edit::AddDelOnList(_) => Outcome::NotAList,
             Edit::Write(_) | Edit::AddOnNumber(_) | Edit::TestAndSet { .. } => Outcome::NotANumber,
         },
-        Refusal::Exists | Refusal::VersionDiffers | Refusal::TooLarge { .. } => {
-            Outcome::Abort(vec![key.to_owned()])
-        }
+        Refusal::Exists
+        | Refusal::VersionDiffers
+        | Refusal::Locked
+        | Refusal::Applied
+        | Refusal::Forgotten
+        | Refusal::TooLarge { .. } => Outcome::Abort(vec![key.to_owned()]),
     }
 }
 

@@ -113,6 +113,8 @@ catalogue! {
     KEY_NOT_FOUND = "KV-KEY-001", NotFound, 404, NotFound, NotDone;
     /// The key is longer than the limit.
     KEY_TOO_LONG = "KV-KEY-002", ResourceExhausted, 413, Usage, NotDone;
+    /// The key belongs to transactions.
+    KEY_RESERVED = "KV-KEY-003", InvalidArgument, 400, Usage, NotDone;
     /// The value, or the one an operation would make, is longer than the limit.
     VALUE_TOO_LONG = "KV-VAL-001", ResourceExhausted, 413, Usage, NotDone;
     /// A request's value or condition is missing or not one.

@@ -239,6 +239,32 @@ socket_tests! {
         t.check("read", r#"["a"]"#, &value("2"));
     }
 
+    fn a_transaction_over_several_keys_is_whole_or_not_at_all(t) {
+        let write = |k: &str, v: u8| format!(r#"{{"write":{{"{k}":{{"type":"as_is","value":{v}}}}}}}"#);
+        let value = |v: u8| format!(r#"{{"status":"ok","value":{{"type":"as_is","value":{v}}}}}"#);
+        let step = |t: &mut Talk, first: &str, list: &str| {
+            let step = t.tx("req_list", &format!("[{first}{list}]"));
+            step.strip_prefix(r#"{"tlog":""#).and_then(|s| s.split_once('"')).unwrap().0.to_owned()
+        };
+        let reads = r#"[{"read":"m1"},{"read":"m2"}]"#;
+        let (one, two) = (step(t, "", reads), step(t, "", reads));
+        let one = step(t, &format!("\"{one}\","), &format!("[{},{}]", write("m1", 1), write("m2", 1)));
+        let two = step(t, &format!("\"{two}\","), &format!("[{},{}]", write("m2", 2), write("m3", 2)));
+        let commit = |log: &str| format!(r#"["{log}",[{{"commit":""}}]]"#);
+        t.check("req_list", &commit(&one), &format!(r#"{{"tlog":"AQ==","results":[{OK}]}}"#));
+        let abort = r#"{"status":"fail","reason":"abort","keys":["m1","m2"]}"#;
+        t.check("req_list", &commit(&two), &format!(r#"{{"tlog":"AQ==","results":[{abort}]}}"#));
+        t.check("req_list", &commit(&one), &format!(r#"{{"tlog":"AQ==","results":[{abort}]}}"#));
+        t.check("read", r#"["m1"]"#, &value(1));
+        t.check("read", r#"["m2"]"#, &value(1));
+        t.check("read", r#"["m3"]"#, NOT_FOUND);
+        t.check(
+            "req_list",
+            r#"[[{"read":"m1"},{"add_on_nr":{"m3":5}},{"read":"m3"},{"commit":""}]]"#,
+            &format!(r#"{{"tlog":"AQ==","results":[{},{OK},{},{OK}]}}"#, value(1), value(5)),
+        );
+    }
+
     fn what_has_no_answer_is_told_apart_from_what_was_not_done(t) {
         let write = |k: &str| format!(r#"["{k}",{{"type":"as_is","value":1}}]"#);
         let timeout = r#"{"status":"fail","reason":"timeout"}"#;

@@ -314,7 +314,8 @@ impl<M: Machine> Cluster<M> {
         if let Some(p) = self.processes.values().find(|p| !p.machine.has_no_transactions()) {
             return Some(format!("transactions of {} are not over", p.me));
         }
-        let acceptors = || self.processes.values().flat_map(|p| p.machine.acceptors()).filter(|a| a.is_active());
+        let acceptors =
+            || self.processes.values().flat_map(|p| p.machine.acceptors()).filter(|a| a.is_active());
         let mut newest: BTreeMap<&Key, &Entry> = BTreeMap::new();
         for a in acceptors() {
             for (offset, key) in a.registers.unfinished(a.extent) {

@@ -216,6 +216,7 @@ fn changed(key: &str, reply: Reply) -> Result<(u64, Option<Value>), Missing> {
         | Reply::Ring(_)
         | Reply::Located(_)
         | Reply::Scanned { .. }
+        | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(Missing::Answer(unexpected(&other))),
     }
 }
@@ -235,6 +236,7 @@ fn finish_get(key: &str, reply: Reply) -> Result<v1::GetResponse, Problem> {
         | Reply::Ring(_)
         | Reply::Located(_)
         | Reply::Scanned { .. }
+        | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(unexpected(&other)),
     }
 }

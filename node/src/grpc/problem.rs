@@ -143,6 +143,18 @@ pub fn failure(f: &Failure, key: &str) -> Problem {
             format!("it has {size_bytes} bytes, the limit is {}", size_of(*limit_bytes)),
             "use a shorter key, or raise --key-bytes-max (KVNODE_KEY_BYTES_MAX) on all nodes".into(),
         ),
+        Failure::KeyReserved => r(
+            error::KEY_RESERVED,
+            "there is no such key for clients".into(),
+            "keys that begin with the byte 255 belong to transactions".into(),
+            "use a key that is text".into(),
+        ),
+        Failure::TooManyKeys { keys, keys_max } => r(
+            error::TOO_MANY_OPERATIONS,
+            "the transaction has too many keys; nothing was done".into(),
+            format!("it has {keys} keys, the limit is {keys_max}"),
+            "split it into several transactions".into(),
+        ),
         Failure::ValueTooLong { size_bytes, limit_bytes } => value_too_long(*size_bytes, *limit_bytes),
         Failure::Unknown { waited } => r(
             error::OUTCOME_UNKNOWN,
@@ -195,6 +207,12 @@ pub fn refusal(r: &Refusal, key: &str, version: u64, value: Option<&Value>) -> P
             format!("key \"{name}\" is already there"),
             format!("it was to be absent; {there}"),
             "put without a condition to replace it, or with its version",
+        ),
+        Refusal::Locked | Refusal::Applied | Refusal::Forgotten => Report::new(
+            error::VERSION_DIFFERS,
+            format!("a transaction holds key \"{name}\""),
+            there,
+            "try again after a moment",
         ),
         Refusal::VersionDiffers | Refusal::NotFound => {
             Report::new(error::VERSION_DIFFERS, format!("key \"{name}\" has another version"), there, reread)

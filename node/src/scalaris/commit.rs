@@ -1,11 +1,14 @@
 //! The commit of a transaction's log: the one place that knows how many keys it takes.
 
-use super::{Changed, Scalaris, change_failed, report_error};
-use crate::error::{NOT_IMPLEMENTED, Report};
+use super::{Changed, Scalaris, change_failed, unexpected};
+use dht::api::{Transact, TxOutcome};
+use dht::tx::{LogEntry, TxLog};
+use dht::{Reply, Request as Ask};
 use jsonrpc::envelope::Error;
 use jsonrpc::log::{Entry, Log};
 use jsonrpc::outcome::Outcome;
-use store::{Change, Condition};
+use std::collections::BTreeMap;
+use store::{Change, Condition, Key, Seen};
 
 impl Scalaris {
     /// Commits a log. A transaction of one key is a plain change on condition of what was seen.
@@ -14,17 +17,41 @@ impl Scalaris {
         if !failed.is_empty() {
             return Ok(Outcome::Abort(failed));
         }
-        let mut entries = log.entries.into_iter();
-        match (entries.next(), entries.len()) {
-            (None, _) => Ok(Outcome::Ok),
-            (Some((key, entry)), 0) => self.commit_one(key, entry).await,
-            (Some(_), more) => Err(report_error(&Report::new(
-                NOT_IMPLEMENTED,
-                "transactions over several keys are not served yet; nothing was done",
-                format!("the transaction has {} keys", more + 1),
-                "commit each key by itself",
-            ))),
+        let mut entries = log.entries;
+        if entries.len() > 1 {
+            return self.commit_many(entries).await;
         }
+        match entries.pop_first() {
+            Some((key, entry)) => self.commit_one(key, entry).await,
+            None => Ok(Outcome::Ok),
+        }
+    }
+
+    /// Several keys: the core locks, validates and decides.
+    async fn commit_many(&self, entries: BTreeMap<String, Entry>) -> Result<Outcome, Error> {
+        let keys: Vec<String> = entries.keys().cloned().collect();
+        let entry = |(key, e): (String, Entry)| {
+            let seen = Seen::of(e.version, e.exists);
+            (Key::new(key.as_bytes()), LogEntry { seen, value: None, write: e.write.map(Some) })
+        };
+        let log = TxLog { entries: entries.into_iter().map(entry).collect(), failed: None };
+        let transact = Transact { log, commit: true, ..Transact::default() };
+        let reply = self.ask(Ask::Transact(Box::new(transact))).await?;
+        let text = |key: &Key| String::from_utf8_lossy(key.as_bytes()).into_owned();
+        if let Reply::Transacted(done) = reply {
+            return match done.outcome {
+                TxOutcome::Committed(_) => Ok(Outcome::Ok),
+                TxOutcome::Conflict(keys) => Ok(Outcome::Abort(keys.iter().map(text).collect())),
+                TxOutcome::Failed(key) => Ok(Outcome::Abort(vec![text(&key)])),
+                TxOutcome::Open => Err(unexpected(&Reply::Transacted(done))),
+            };
+        }
+        let Reply::Failed(f) = reply else { return Err(unexpected(&reply)) };
+        let first = keys.first().map_or("", String::as_str);
+        Ok(match change_failed(&f, first)? {
+            Outcome::Abort(_) => Outcome::Abort(keys),
+            other => other,
+        })
     }
 
     async fn commit_one(&self, key: String, entry: Entry) -> Result<Outcome, Error> {

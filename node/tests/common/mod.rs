@@ -2,7 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use dht::api::{Held, Location, MemberView, Phase, PieceView, Status};
+use dht::api::{Held, Location, MemberView, Phase, PieceView, Status, Transact, Transacted, TxOutcome};
+use dht::tx::{LogEntry, TxLog};
 use dht::{Failure, Reply, Request};
 use kvnode::grpc::ServerInfo;
 use kvnode::handle::{Call, NodeHandle};
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Key, Outcome, Record};
+use store::{Key, Outcome, Record, Seen};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -132,6 +133,7 @@ impl Map {
             Request::Members => Reply::Members(vec![self.member()]),
             Request::Ring => Reply::Ring(self.pieces()),
             Request::Locate { key } => Reply::Located(Box::new(self.locate(&key))),
+            Request::Transact(t) => Reply::Transacted(Box::new(self.transact(*t))),
             Request::Scan { from, to, .. } => Reply::Scanned { held: self.held(from, to), is_more: false },
             Request::Leave => {
                 *self.phase.lock().unwrap() = Phase::Left;
@@ -187,6 +189,41 @@ impl Map {
         let whole = Map::space().whole();
         let piece = |slot| PieceView { slot, extent: whole, owner: Some(self.me), is_live: true };
         Map::space().slots().map(piece).collect()
+    }
+
+    fn seen(&self, key: &Key) -> Seen {
+        self.records.get(key).map_or(Seen::Absent(0), |r| Seen::of(r.version, r.value.is_some()))
+    }
+
+    fn transact(&mut self, t: Transact) -> Transacted {
+        let mut log = t.log;
+        for key in log.missing(&t.steps) {
+            let r = self.records.get(&key).cloned().unwrap_or_default();
+            log.note(&key, r.version, r.value);
+        }
+        let results = log.execute(&t.steps, 1 << 20);
+        if !t.commit {
+            return Transacted { log, results, outcome: TxOutcome::Open };
+        }
+        let log = core::mem::take(&mut log);
+        let is_stale =
+            |(key, e): (&Key, &LogEntry)| (!e.seen.still_holds(self.seen(key))).then(|| key.clone());
+        let conflicts: Vec<Key> = log.entries.iter().filter_map(is_stale).collect();
+        let outcome = match log.failed {
+            Some(key) => TxOutcome::Failed(key),
+            None if !conflicts.is_empty() => TxOutcome::Conflict(conflicts),
+            None => {
+                self.n += 1;
+                let mut written = Vec::new();
+                for (key, entry) in log.entries {
+                    let Some(value) = entry.write else { continue };
+                    written.push((key.clone(), self.n));
+                    self.records.insert(key, Record { version: self.n, value, ops: None });
+                }
+                TxOutcome::Committed(written)
+            }
+        };
+        Transacted { log: TxLog::default(), results, outcome }
     }
 
     fn held(&self, from: Position, to: Position) -> Vec<Held> {

@@ -70,7 +70,10 @@ pub fn size_estimate(message: &Message) -> usize {
 
 fn operation_size(operation: &Operation) -> usize {
     match operation {
-        Operation::Get | Operation::Inspect { .. } | Operation::Resync | Operation::Change(Change::Delete { .. }) => 0,
+        Operation::Get
+        | Operation::Inspect { .. }
+        | Operation::Resync
+        | Operation::Change(Change::Delete { .. }) => 0,
         Operation::Tx(c) => 96 + c.size_bytes(),
         Operation::Change(Change::Put { value: a, .. } | Change::AddOnNumber { by: a }) => a.as_bytes().len(),
         Operation::Change(
@@ -96,5 +99,7 @@ fn answer_size(answer: &Answer) -> usize {
 
 fn ops_size(log: &OpLog) -> usize {
     let result = |e: &store::OpEntry| e.result.as_ref().map_or(0, |v| v.as_bytes().len());
-    log.extra.len() + log.lock.as_ref().map_or(0, |l| l.weight()) + log.entries.iter().map(|e| 32 + result(e)).sum::<usize>()
+    log.extra.len()
+        + log.lock.as_ref().map_or(0, |l| l.weight())
+        + log.entries.iter().map(|e| 32 + result(e)).sum::<usize>()
 }

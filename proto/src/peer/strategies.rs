@@ -12,8 +12,8 @@ use ring::{Extent, NodeId, NodeRef, ReplicaId, RingId, Slot, Space};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use store::{
-    Ballot, Change, Condition, Data, Intent, Key, LedgerChange, Lock, OpEntry, OpId, OpLog, Record, Refusal, Seen,
-    SessionId, Stamp, TxChange, TxId, Value,
+    Ballot, Change, Condition, Data, Intent, Key, LedgerChange, Lock, OpEntry, OpId, OpLog, Record, Refusal,
+    Seen, SessionId, Stamp, TxChange, TxId, Value,
 };
 
 fn addr() -> impl Strategy<Value = SocketAddr> {
@@ -108,8 +108,11 @@ fn tx_change() -> impl Strategy<Value = TxChange> {
                 waits
             }
         ),
-        (tx_id(), any::<u64>(), any::<bool>())
-            .prop_map(|(tx, version, applies)| TxChange::Settle { tx, version, applies }),
+        (tx_id(), any::<u64>(), any::<bool>()).prop_map(|(tx, version, applies)| TxChange::Settle {
+            tx,
+            version,
+            applies
+        }),
         (seen(), intent(), op_id()).prop_map(|(seen, intent, op)| TxChange::Install { seen, intent, op }),
         ledger.prop_map(TxChange::Ledger),
     ]
