@@ -70,6 +70,8 @@ pub struct Settings {
     pub replication_factor: Option<u8>,
     /// The core's bounds and times, the default replication factor among them.
     pub core: Config,
+    /// Longer bodies of JSON-RPC are refused.
+    pub jsonrpc_bytes_max: usize,
     /// The transport's bounds and times.
     pub peers: PeerOptions,
     /// How long joining may take; none tries for ever.
@@ -87,6 +89,7 @@ impl Default for Settings {
             create: false,
             replication_factor: None,
             core: Config::default(),
+            jsonrpc_bytes_max: 1 << 20,
             peers: PeerOptions::default(),
             join_timeout: Some(Duration::from_secs(60)),
             leave_timeout: Duration::from_secs(9),
@@ -170,6 +173,7 @@ impl Process {
         });
         let info = ServerInfo {
             virtual_nodes: Some(Arc::clone(&virtual_nodes)),
+            jsonrpc_bytes_max: settings.jsonrpc_bytes_max,
             key_bytes_max: settings.core.key_bytes_max,
             value_bytes_max: settings.core.value_bytes_max,
             ..ServerInfo::new(addr, client_addr)

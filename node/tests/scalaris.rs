@@ -10,6 +10,9 @@
 mod common;
 
 use common::{DEAD_KEY, FakeNode, LOST_KEY, fake_node};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -108,6 +111,90 @@ impl Talk {
     fn check(&mut self, method: &str, params: &str, expected: &str) {
         assert_eq!(self.tx(method, params), expected, "{method} {params}");
     }
+}
+
+/// Calls that resemble real ones, with parameters that often do not; and texts that are none.
+fn any_request() -> impl Strategy<Value = (&'static str, String)> {
+    let paths: Vec<&'static str> = jsonrpc::Page::ALL.iter().map(|(path, _)| *path).collect();
+    let leaf = prop_oneof![
+        Just(r#""k""#.to_owned()),
+        Just(r#""""#.to_owned()),
+        Just(r#"{"type":"as_is","value":1}"#.to_owned()),
+        Just(r#"{"type":"as_bin","value":"AAE="}"#.to_owned()),
+        Just(r#"{"commit":""}"#.to_owned()),
+        Just(r#"{"read":"k"}"#.to_owned()),
+        Just(r#"{"add_on_nr":{"k":0.5}}"#.to_owned()),
+        Just(r#"{"key":"k","old":1,"new":[]}"#.to_owned()),
+        Just("null".to_owned()),
+        any::<i64>().prop_map(|i| i.to_string()),
+        Just("1e308".to_owned()),
+        "[a-zä€\u{10000}%\\\\]{0,6}".prop_map(|s| format!("{s:?}")),
+        "[A-Za-z0-9+/]{0,12}={0,2}".prop_map(|s| format!("\"AQ{s}\"")),
+    ];
+    let name = prop_oneof![
+        Just("write"),
+        Just("add_del_on_list"),
+        Just("test_and_set"),
+        Just("type"),
+        Just("value"),
+        Just("k"),
+    ];
+    let params = leaf.prop_recursive(4, 32, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(|v| format!("[{}]", v.join(","))),
+            proptest::collection::vec((name.clone(), inner), 0..4).prop_map(|v| {
+                let members: Vec<String> = v.into_iter().map(|(n, j)| format!("\"{n}\":{j}")).collect();
+                format!("{{{}}}", members.join(","))
+            }),
+        ]
+    });
+    let methods = vec![
+        "nop",
+        "read",
+        "write",
+        "add_del_on_list",
+        "add_on_nr",
+        "test_and_set",
+        "req_list",
+        "req_list_commit_each",
+        "delete",
+        "range_read",
+        "range_read_here",
+        "rbr_read",
+        "rbr_write",
+        "get_replication_factor",
+        "get_version",
+        "get_info",
+        "number_of_nodes",
+        "get_nodes",
+        "add_nodes",
+        "shutdown_node",
+        "kill_nodes",
+        "kill_nodes_by_name",
+        "get_other_vms",
+        "shutdown_vm",
+        "kill_vm",
+        "get_node_info",
+        "get_service_performance",
+        "pull_scale_req",
+        "get_ring_size",
+        "frobnicate",
+    ];
+    let call =
+        (proptest::sample::select(methods), proptest::collection::vec(params.clone(), 0..4), params.clone())
+            .prop_map(|(m, p, id)| {
+                format!(r#"{{"jsonrpc":"2.0","method":"{m}","params":[{}],"id":{id}}}"#, p.join(","))
+            });
+    let body = prop_oneof![
+        6 => call.clone(),
+        1 => proptest::collection::vec(call.clone(), 0..4).prop_map(|c| format!("[{}]", c.join(","))),
+        1 => params,
+        1 => (call, 0usize..80, "\\PC{0,3}").prop_map(|(c, at, with)| {
+            let at = (0..=at.min(c.len())).rev().find(|i| c.is_char_boundary(*i)).unwrap_or(0);
+            format!("{}{with}{}", &c[..at], &c[at..])
+        }),
+    ];
+    (proptest::sample::select(paths), body)
 }
 
 const OK: &str = r#"{"status":"ok"}"#;
@@ -486,6 +573,21 @@ socket_tests! {
         assert_eq!(careful.until(b"\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
         careful.send(call.as_bytes());
         assert_eq!(careful.answer().body, "{\"result\":\"ok\",\"id\":0,\"jsonrpc\":\"2.0\"}\n");
+    }
+
+    /// More cases: PROPTEST_CASES=100000 cargo test -p kvnode --test scalaris whatever
+    fn whatever_comes_is_answered_by_a_line_of_json(t) {
+        let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+        config.max_shrink_iters = 200;
+        let socket = RefCell::new(&mut t.socket);
+        let answered = TestRunner::new(config).run(&any_request(), |(path, body)| {
+            let answer = socket.borrow_mut().post(path, &body);
+            prop_assert!(answer.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", answer.head);
+            let line = answer.body.strip_suffix('\n').unwrap();
+            prop_assert!(line.is_empty() || serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+            Ok(())
+        });
+        answered.unwrap();
     }
 
     fn batches_are_answered_in_order(t) {

@@ -9,6 +9,7 @@ mod containers;
 mod malformed;
 mod processes;
 mod reflection;
+mod scalaris;
 mod wrong_use;
 
 use harness::{Res, docker};
@@ -54,6 +55,10 @@ const CASES: &[Case] = &[
     case("wrong_use::a_flag_or_variable_that_does_not_exist", wrong_use::unknown_setting, Need::Nothing),
     case("wrong_use::a_key_that_is_not_there", wrong_use::missing_key, Need::Nothing),
     case("wrong_use::bytes_that_are_no_request", malformed::garbage, Need::Nothing),
+    case("scalaris::what_json_writes_grpc_reads_at_the_others", scalaris::one_store, Need::Nothing),
+    case("scalaris::nodes_come_and_go_within_a_process", scalaris::virtual_nodes, Need::Nothing),
+    case("scalaris::a_client_ends_a_process", scalaris::shutdown_vm, Need::Nothing),
+    case("scalaris::the_example_moves_money_whole", scalaris::example, Need::Nothing),
     case("reflection::a_client_that_knows_nothing_learns_the_interface", reflection::learns, Need::Python),
     case("containers::three_serve_within_two_seconds", containers::three, Need::Engine),
     case("containers::writes_go_on_when_any_one_is_killed", containers::kill_one, Need::Engine),

@@ -26,6 +26,8 @@ pub struct Settings {
     pub key_bytes_max: usize,
     /// Longer values are refused.
     pub value_bytes_max: usize,
+    /// Longer bodies of JSON-RPC are refused.
+    pub jsonrpc_bytes_max: usize,
     /// An operation is answered within this.
     pub operation_deadline: Duration,
     /// Other nodes are pinged once in this.
@@ -76,6 +78,7 @@ impl Settings {
             })?,
             key_bytes_max: bytes("key-bytes-max")?,
             value_bytes_max: bytes("value-bytes-max")?,
+            jsonrpc_bytes_max: bytes("jsonrpc-bytes-max")?,
             operation_deadline: time("operation-deadline")?,
             ping_interval: time("ping-interval")?,
             suspect_after: time("suspect-after")?,
