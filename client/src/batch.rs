@@ -10,7 +10,7 @@ use proto::v1::operation_result::Kind as Done;
 
 /// One operation of a batch.
 #[derive(Clone, Debug)]
-pub struct Operation(v1::Operation);
+pub struct Operation(pub(crate) v1::Operation);
 
 impl Operation {
     fn new(kind: Op) -> Operation {
@@ -75,12 +75,20 @@ impl Client {
             async move { kv(c).batch(v1::BatchRequest { operations }).await }
         };
         let (answer, node) = self.run(None, is_read, call).await?;
-        let results = answer.into_inner().results;
-        if results.len() != operations.len() {
-            return Err(Error::nonsense(&node.address, "another number of results than of operations"));
-        }
-        Ok(results.into_iter().map(|r| answer_of(r.kind, &node.address)).collect())
+        answers_of(answer.into_inner().results, operations.len(), &node.address)
     }
+}
+
+/// The results of `wanted` operations.
+pub(crate) fn answers_of(
+    results: Vec<v1::OperationResult>,
+    wanted: usize,
+    endpoint: &str,
+) -> Result<Vec<Result<Answer, Error>>, Error> {
+    if results.len() != wanted {
+        return Err(Error::nonsense(endpoint, "another number of results than of operations"));
+    }
+    Ok(results.into_iter().map(|r| answer_of(r.kind, endpoint)).collect())
 }
 
 fn answer_of(kind: Option<Done>, endpoint: &str) -> Result<Answer, Error> {

@@ -129,7 +129,8 @@ pub struct Transact {
     pub steps: Vec<Step>,
     /// Whether it is committed.
     pub commit: bool,
-    /// The commit's id, if it may be asked for a second time: the same log with the same id is committed once.
+    /// The commit's id, if it may be asked for a second time: the same log with the same id is committed once. The
+    /// operations with it may name only keys that are in the log.
     pub op: Option<OpId>,
     /// How often the transaction was begun anew after a conflict.
     pub conflicts: u32,
@@ -180,6 +181,8 @@ pub enum Failure {
     Full,
     /// Not done: there is no such key for clients.
     KeyReserved,
+    /// Not done: a commit that names itself must have seen every key before.
+    KeyNotInLog,
     /// Not done: the transaction has too many keys.
     TooManyKeys {
         /// Its keys.

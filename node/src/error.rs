@@ -113,7 +113,7 @@ catalogue! {
     KEY_NOT_FOUND = "KV-KEY-001", NotFound, 404, NotFound, NotDone;
     /// The key is longer than the limit.
     KEY_TOO_LONG = "KV-KEY-002", ResourceExhausted, 413, Usage, NotDone;
-    /// The key belongs to transactions.
+    /// A key that clients cannot name.
     KEY_RESERVED = "KV-KEY-003", InvalidArgument, 400, Usage, NotDone;
     /// The value, or the one an operation would make, is longer than the limit.
     VALUE_TOO_LONG = "KV-VAL-001", ResourceExhausted, 413, Usage, NotDone;
@@ -127,6 +127,14 @@ catalogue! {
     VERSION_DIFFERS = "KV-CON-002", Aborted, 409, Condition, NotDone;
     /// The value is another than expected.
     VALUE_DIFFERS = "KV-CON-003", Aborted, 409, Condition, NotDone;
+    /// A transaction holds the key.
+    KEY_LOCKED = "KV-CON-004", Aborted, 409, Condition, NotDone;
+    /// A transaction was not committed: others changed or held its keys.
+    TRANSACTION_CONFLICT = "KV-TX-001", Aborted, 409, Condition, NotDone;
+    /// The log of a transaction is not one.
+    LOG_MALFORMED = "KV-TX-002", InvalidArgument, 400, Usage, NotDone;
+    /// A transaction has more keys than the limit.
+    TOO_MANY_KEYS = "KV-TX-003", ResourceExhausted, 413, Usage, NotDone;
     /// No quorum answered; nothing was done.
     NO_QUORUM = "KV-OP-001", Unavailable, 503, Timeout, NotDone;
     /// No answer in time; it may have been done.

@@ -158,8 +158,12 @@ async fn wrong_requests_get_clear_errors_and_change_nothing() {
     let e = kv.get(v1::GetRequest { key: "k".into() }).await.unwrap_err();
     assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::NotFound, "KV-KEY-001"));
     let mut tx = TransactionsClient::new(channel(node.addr).await);
-    let e = tx.execute(v1::ExecuteRequest::default()).await.unwrap_err();
-    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::Unimplemented, "KV-REQ-003"));
+    let e =
+        tx.execute(v1::ExecuteRequest { log: vec![9; 9].into(), ..Default::default() }).await.unwrap_err();
+    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::InvalidArgument, "KV-TX-002"));
+    let operations = vec![v1::Operation { kind: None }; 1001];
+    let e = tx.execute(v1::ExecuteRequest { operations, ..Default::default() }).await.unwrap_err();
+    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::ResourceExhausted, "KV-REQ-002"));
     assert_eq!(node.changes.load(Ordering::SeqCst), 0);
 }
 

@@ -5,7 +5,7 @@ use crate::binary::scratch;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PACKAGES: [&str; 2] = ["grpcio", "grpcio-reflection"];
+const PACKAGES: [&str; 3] = ["grpcio", "grpcio-reflection", "grpcio-tools"];
 
 fn runs(program: &Path, args: &[&str]) -> Res<()> {
     let out = Command::new(program)
@@ -24,7 +24,7 @@ fn runs(program: &Path, args: &[&str]) -> Res<()> {
 pub fn interpreter() -> Res<PathBuf> {
     let dir = scratch("python")?;
     let python = dir.join("bin").join("python");
-    let check = ["-c", "import grpc, grpc_reflection.v1alpha.reflection_pb2"];
+    let check = ["-c", "import grpc, grpc_tools, grpc_reflection.v1alpha.reflection_pb2"];
     if runs(&python, &check).is_ok() {
         return Ok(python);
     }

@@ -59,6 +59,7 @@ const CASES: &[Case] = &[
     case("scalaris::nodes_come_and_go_within_a_process", scalaris::virtual_nodes, Need::Nothing),
     case("scalaris::a_client_ends_a_process", scalaris::shutdown_vm, Need::Nothing),
     case("scalaris::the_example_moves_money_whole", scalaris::example, Need::Nothing),
+    case("scalaris::the_grpc_example_moves_money_whole", scalaris::grpc_example, Need::Python),
     case("reflection::a_client_that_knows_nothing_learns_the_interface", reflection::learns, Need::Python),
     case("containers::three_serve_within_two_seconds", containers::three, Need::Engine),
     case("containers::writes_go_on_when_any_one_is_killed", containers::kill_one, Need::Engine),

@@ -4,7 +4,7 @@ use harness::grpc::Grpc;
 use harness::load::Client;
 use harness::poll::{ensure, until};
 use harness::process::{Node, start_ring};
-use harness::{Res, binary};
+use harness::{Res, binary, python};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -149,7 +149,16 @@ pub(crate) fn shutdown_vm() -> Res<()> {
     expect(first, "tx", "read", r#"["kept"]"#, r#"{"status":"ok","value":{"type":"as_is","value":7}}"#)
 }
 
-/// The script for new users, run twice at once.
+/// The gRPC script for new users.
+pub(crate) fn grpc_example() -> Res<()> {
+    let nodes = start_ring(3)?;
+    let Some(node) = nodes.last() else { return Err("three nodes".to_owned()) };
+    let script = binary::workspace().join("examples").join("grpc_transaction.py");
+    let printed = python::run(&python::interpreter()?, &script, &[&node.endpoint()])?;
+    ensure(printed == "moved: True, savings: 90, cash: 10\n", || printed)
+}
+
+/// The script for new users that needs nothing but Python, at two nodes.
 pub(crate) fn example() -> Res<()> {
     let nodes = start_ring(3)?;
     let script = binary::workspace().join("examples").join("jsonrpc_transaction.py");

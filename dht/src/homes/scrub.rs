@@ -58,17 +58,18 @@ impl DhtNode {
             };
             let mut last = None;
             let mut found = Vec::new();
-            if let Some(a) = self.acceptors.find(r.anchor, r.extent.lo) {
-                for (o, k, e) in a.registers.range(r.extent, r.scrub_after.as_ref()).take(SCRUB_STEP) {
-                    let at = (o, k.clone());
-                    if e.record.is_gone()
-                        && !r.keys.contains_key(&at)
-                        && self.ctx.space.locate(k.as_bytes()).0 == r.home
-                    {
-                        found.push((at.clone(), e.mark == r.serial, e.record.clone()));
-                    }
-                    last = Some(at);
+            // The reign may lead over several pieces of the local memory.
+            let pieces = self.acceptors.parts(r.anchor, r.extent).map(|(_, a)| a);
+            let entries = pieces.flat_map(|a| a.registers.range(r.extent, r.scrub_after.as_ref()));
+            for (o, k, e) in entries.take(SCRUB_STEP) {
+                let at = (o, k.clone());
+                if e.record.is_gone()
+                    && !r.keys.contains_key(&at)
+                    && self.ctx.space.locate(k.as_bytes()).0 == r.home
+                {
+                    found.push((at.clone(), e.mark == r.serial, e.record.clone()));
                 }
+                last = Some(at);
             }
             if let Some(r) = self.homes.reigns.get_mut(rat) {
                 r.scrub_after = last;

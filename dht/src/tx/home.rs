@@ -180,8 +180,10 @@ impl DhtNode {
         let mut found: Vec<(Key, Record)> = Vec::new();
         let mut stale = Vec::new();
         for r in self.homes.reigns.iter().filter(|r| r.is_reigning() && !r.is_draining) {
-            let Some(a) = self.acceptors.find(r.anchor, r.extent.lo) else { continue };
-            for (offset, key) in a.registers.unfinished(r.extent) {
+            let pieces = self.acceptors.parts(r.anchor, r.extent).map(|(_, a)| a);
+            for (a, (offset, key)) in
+                pieces.flat_map(|a| a.registers.unfinished(r.extent).map(move |k| (a, k)))
+            {
                 if self.ctx.space.locate(key.as_bytes()).0 == r.home
                     && let Some(e) = a.registers.get(*offset, key)
                 {

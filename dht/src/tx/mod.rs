@@ -151,6 +151,10 @@ impl DhtNode {
         if asked.log.entries.keys().any(Key::is_reserved) {
             return Some(Failure::KeyReserved);
         }
+        let unseen = asked.steps.iter().filter(|s| !asked.log.entries.contains_key(&s.key)).count();
+        if asked.op.is_some() && unseen > 0 {
+            return Some(Failure::KeyNotInLog);
+        }
         let keys = asked.log.entries.len() + asked.log.missing(&asked.steps).len();
         if keys > c.transaction_keys_max {
             return Some(Failure::TooManyKeys { keys, keys_max: c.transaction_keys_max });

@@ -107,7 +107,10 @@ impl Api {
 
     /// `kvnode.v1.Transactions`.
     pub fn transactions(&self) -> TransactionsServer<Api> {
-        TransactionsServer::new(self.clone()).max_decoding_message_size(self.info.message_bytes_max())
+        let max = self.info.message_bytes_max();
+        TransactionsServer::new(self.clone())
+            .max_decoding_message_size(max)
+            .max_encoding_message_size(usize::MAX)
     }
 
     /// `kvnode.v1.Cluster`.

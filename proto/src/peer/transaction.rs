@@ -22,15 +22,15 @@ fn op(w: Option<wire::OpId>) -> Taken<OpId> {
     t::need(w, "op").map(|w| OpId { session: SessionId(w.session), seq: w.seq })
 }
 
-fn seen_to_wire(seen: Seen) -> wire::TxSeen {
+pub(crate) fn seen_to_wire(seen: Seen) -> wire::TxSeen {
     wire::TxSeen { is_present: matches!(seen, Seen::Version(_)), number: seen.number() }
 }
 
-fn seen(w: Option<wire::TxSeen>) -> Taken<Seen> {
+pub(crate) fn seen(w: Option<wire::TxSeen>) -> Taken<Seen> {
     t::need(w, "seen").map(|w| Seen::of(w.number, w.is_present))
 }
 
-fn intent_to_wire(intent: &Intent) -> wire::TxIntent {
+pub(crate) fn intent_to_wire(intent: &Intent) -> wire::TxIntent {
     use wire::IntentKind as Of;
     let (kind, value) = match intent {
         Intent::Keep => (Of::Keep, bytes::Bytes::new()),
@@ -40,7 +40,7 @@ fn intent_to_wire(intent: &Intent) -> wire::TxIntent {
     wire::TxIntent { kind: i32::from(kind), value }
 }
 
-fn intent(w: Option<wire::TxIntent>) -> Taken<Intent> {
+pub(crate) fn intent(w: Option<wire::TxIntent>) -> Taken<Intent> {
     use wire::IntentKind as Of;
     let w = t::need(w, "intent")?;
     match Of::try_from(w.kind) {

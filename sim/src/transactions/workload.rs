@@ -60,6 +60,8 @@ pub struct Open {
     questions: u32,
     /// Whether an answer to the commit was lost before.
     is_doubtful: bool,
+    /// Whether the commit may be asked for a second time.
+    can_ask: bool,
 }
 
 impl Open {
@@ -201,7 +203,7 @@ impl Clients {
         };
         let op = OpId { session: SessionId(self.draw.bits()), seq: 1 };
         let log = TxLog::default();
-        let (is_committing, is_doubtful) = (false, false);
+        let (is_committing, is_doubtful, can_ask) = (false, false, false);
         let mut open = Open {
             txn,
             plan,
@@ -213,6 +215,7 @@ impl Clients {
             conflicts,
             questions: 0,
             is_doubtful,
+            can_ask,
         };
         let gets = |keys: &[Key]| keys.iter().map(|k| Step { key: k.clone(), change: None }).collect();
         let request = match (plan, open.keys.first().cloned()) {
@@ -253,7 +256,10 @@ impl Clients {
 
     fn call(&mut self, open: &mut Open, commit: bool) -> Request {
         open.is_committing = commit;
-        let op = (commit && !open.log.entries.is_empty()).then_some(open.op);
+        let is_known = |s: &Step| open.log.entries.contains_key(&s.key);
+        let has_log = !open.log.entries.is_empty() && open.steps.iter().all(is_known);
+        let op = (commit && has_log).then_some(open.op);
+        open.can_ask = op.is_some();
         Request::Transact(Box::new(Transact {
             log: open.log.clone(),
             steps: open.steps.clone(),
@@ -358,7 +364,7 @@ impl Clients {
                 self.end(open, Fate::Aborted, at)
             }
             // Whoever asks for a commit again is told of the first one, too.
-            Some(Reply::Failed(_)) | None if open.is_committing && !open.log.entries.is_empty() => {
+            Some(Reply::Failed(_)) | None if open.is_committing && open.can_ask => {
                 open.questions += 1;
                 open.is_doubtful = true;
                 if open.questions > QUESTIONS_MAX || self.draw.chance(300) {
