@@ -61,6 +61,15 @@ pub enum Request {
         /// The key.
         key: Key,
     },
+    /// What this node's memory holds, below replication.
+    Scan {
+        /// The first position.
+        from: Position,
+        /// The last position.
+        to: Position,
+        /// Where the answer before ended.
+        after: Option<(Position, Key)>,
+    },
     /// Hands over everything and leaves the ring; replied to when it has left, or cannot.
     Leave,
 }
@@ -109,6 +118,13 @@ pub enum Reply {
     Ring(Vec<PieceView>),
     /// To `Locate`.
     Located(Box<Location>),
+    /// To `Scan`: in the order of position and key.
+    Scanned {
+        /// The keys that have a value.
+        held: Vec<Held>,
+        /// Whether there may be more after the last of them.
+        is_more: bool,
+    },
     /// To `Leave`: everything was handed over, or there was nobody to hand it to.
     Left {
         /// Whether every piece found a new owner.
@@ -358,6 +374,19 @@ pub struct PieceView {
     pub owner: Option<NodeRef>,
     /// Whether the owner is alive.
     pub is_live: bool,
+}
+
+/// A key in one node's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The position of this replica.
+    pub position: Position,
+    /// The key.
+    pub key: Key,
+    /// Its value there.
+    pub value: Value,
+    /// Its version there.
+    pub version: u64,
 }
 
 /// Where a key lives.

@@ -25,6 +25,7 @@ pub mod node;
 pub mod plant;
 mod reign;
 mod replacement;
+mod scan;
 mod serve;
 mod transfer;
 pub mod tx;

@@ -176,6 +176,10 @@ impl DhtNode {
                 let location = Box::new(self.locate(&key));
                 self.ctx.reply(id, Reply::Located(location));
             }
+            Request::Scan { from, to, after } => {
+                let (held, is_more) = self.scan(from, to, after);
+                self.ctx.reply(id, Reply::Scanned { held, is_more });
+            }
             Request::Leave => self.begin_leave(id),
         }
         self.handle_local();

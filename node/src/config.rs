@@ -87,6 +87,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("key-bytes-max", &["KVNODE_KEY_BYTES_MAX"], "SIZE", "64KiB", "Longer keys are refused"),
     setting("value-bytes-max", &["KVNODE_VALUE_BYTES_MAX"], "SIZE", "16MiB", "Longer values are refused"),
     setting(
+        "jsonrpc-bytes-max",
+        &["KVNODE_JSONRPC_BYTES_MAX"],
+        "SIZE",
+        "1MiB",
+        "Longer bodies of Scalaris' JSON-RPC are refused with 413",
+    ),
+    setting(
         "operation-deadline",
         &["KVNODE_OPERATION_DEADLINE"],
         "TIME",

@@ -66,6 +66,7 @@ fn operation_kind(request: &Request) -> Option<OperationKind> {
         | Request::Members
         | Request::Ring
         | Request::Locate { .. }
+        | Request::Scan { .. }
         | Request::Leave => None,
     }
 }

@@ -13,6 +13,7 @@ pub use readiness::{Check, PROBE_KEY, Readiness};
 use crate::dashboard::Dashboard;
 use crate::grpc::{Api, Problem, ServerInfo};
 use crate::handle::NodeHandle;
+use crate::scalaris::Scalaris;
 use crate::{error, error::Report};
 use admission::{Admission, REFUSAL_TIME};
 use core::convert::Infallible;
@@ -63,7 +64,8 @@ pub async fn serve_clients(
     let front = Front::new(api, readiness, health, dashboard)?;
 
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // Scalaris' server writes the names of headers so.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -124,6 +126,7 @@ struct Front {
     services: Arc<[(&'static str, Handler)]>,
     pages: Arc<pages::Pages>,
     dashboard: Arc<Dashboard>,
+    scalaris: Arc<Scalaris>,
     message_bytes_max: usize,
     /// Calls are refused: so many connections are open already.
     refused_above: Option<usize>,
@@ -155,6 +158,7 @@ impl Front {
             ]),
             message_bytes_max: api.info().message_bytes_max(),
             refused_above: None,
+            scalaris: Arc::new(Scalaris::new(&api)),
             pages: Arc::new(pages::Pages::new(readiness)),
             dashboard,
         })
@@ -200,6 +204,10 @@ impl hyper::service::Service<Request<Incoming>> for Front {
         if let Some((_, service)) = self.services.iter().find(|(prefix, _)| path.starts_with(prefix)) {
             return service(request);
         }
+        if let Some(page) = jsonrpc::Page::at(path) {
+            let scalaris = Arc::clone(&self.scalaris);
+            return Box::pin(async move { Ok(scalaris.answer(page, request).await) });
+        }
         if is_grpc(&request) {
             let status: Status = Problem::from(unknown_path(path)).into();
             return Box::pin(core::future::ready(Ok(status.into_http())));
@@ -225,7 +233,8 @@ fn unknown_path(path: &str) -> Report {
         error::PATH_UNKNOWN,
         format!("nothing is served at {shown}"),
         "this port serves gRPC (kvnode.v1.Kv, kvnode.v1.Transactions, kvnode.v1.Cluster, grpc.health.v1.Health, \
-         reflection) and the pages /, /metrics, /livez and /readyz",
+         reflection), Scalaris' JSON-RPC (/jsonrpc.yaws, /api/tx.yaws and others) and the pages /, /metrics, /livez \
+         and /readyz",
         "open / in a browser, or ask by 'grpcurl -plaintext ADDRESS list'",
     )
 }

@@ -13,6 +13,7 @@ use crate::http;
 use crate::listen::{bind, overlay_address};
 use crate::peer::{PeerOptions, Peers, serve_peers};
 use crate::run_error::RunError;
+use crate::scalaris::{Spec, VirtualNodes};
 use crate::seeds::{HostPort, StartRequest, start_and_resolve};
 use crate::signals::{StopSignal, StopSignals};
 use core::time::Duration;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub replication_factor: Option<u8>,
     /// The core's bounds and times, the default replication factor among them.
     pub core: Config,
+    /// Longer bodies of JSON-RPC are refused.
+    pub jsonrpc_bytes_max: usize,
     /// The transport's bounds and times.
     pub peers: PeerOptions,
     /// Connections of clients open at once.
@@ -91,6 +94,7 @@ impl Default for Settings {
             create: false,
             replication_factor: None,
             core: Config::default(),
+            jsonrpc_bytes_max: 1 << 20,
             peers: PeerOptions::default(),
             connections_max: 10_000,
             join_timeout: Some(Duration::from_secs(60)),
@@ -124,6 +128,7 @@ struct Process {
     joined: watch::Sender<bool>,
     dns_failures: Arc<Mutex<Vec<String>>>,
     denied: Option<String>,
+    virtual_nodes: Arc<VirtualNodes>,
     /// What must not end before the process does. Dropping the set ends them.
     tasks: JoinSet<Result<(), RunError>>,
     clients: JoinSet<Result<(), RunError>>,
@@ -169,7 +174,15 @@ impl Process {
         });
         // The client side: gRPC, HTTP and the dashboard begin here.
         let journal = Journal::default();
+        let virtual_nodes = VirtualNodes::new(Spec {
+            overlay: addr,
+            client: client_addr,
+            core: settings.core.clone(),
+            peers: settings.peers.clone(),
+        });
         let info = ServerInfo {
+            virtual_nodes: Some(Arc::clone(&virtual_nodes)),
+            jsonrpc_bytes_max: settings.jsonrpc_bytes_max,
             key_bytes_max: settings.core.key_bytes_max,
             value_bytes_max: settings.core.value_bytes_max,
             traffic: Arc::clone(peers.traffic()),
@@ -202,18 +215,24 @@ impl Process {
             joined,
             dns_failures,
             denied,
+            virtual_nodes,
             tasks,
             clients,
         })
     }
 
     async fn supervise(mut self, mut signals: StopSignals) -> Result<u8, RunError> {
+        let virtual_nodes = Arc::clone(&self.virtual_nodes);
         let join_timeout = self.settings.join_timeout;
         let join_deadline = Instant::now() + join_timeout.unwrap_or_default();
         loop {
             let is_joined = *self.joined.borrow();
             tokio::select! {
                 signal = signals.next() => return Ok(self.leave(signal, signals).await),
+                () = virtual_nodes.asked_to_stop() => {
+                    info!("a client asks this process to end by shutdown_vm");
+                    return Ok(self.leave(StopSignal::Terminate, signals).await);
+                }
                 event = self.events.recv() => match event {
                     Some(event) => self.on_event(event)?,
                     None => return Err(RunError::Internal { cause: "the event loop ended".to_owned() }),
@@ -308,7 +327,12 @@ impl Process {
         info!(?signal, "leaving: hands everything over; a second signal ends at once");
         let began = Instant::now();
         let handle = self.handle.clone();
-        let leaving = timeout(self.settings.leave_timeout, handle.request(Request::Leave));
+        let virtual_nodes = Arc::clone(&self.virtual_nodes);
+        let leave_timeout = self.settings.leave_timeout;
+        let leaving = async {
+            let first = timeout(leave_timeout, handle.request(Request::Leave));
+            tokio::join!(first, virtual_nodes.leave_all()).0
+        };
         tokio::pin!(leaving);
         let left = loop {
             tokio::select! {

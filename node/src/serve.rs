@@ -54,6 +54,7 @@ fn process_settings(s: Settings) -> run::Settings {
         replication_factor: s.replication_factor_is_given.then_some(s.replication_factor),
         core,
         connections_max: s.connections_max,
+        jsonrpc_bytes_max: s.jsonrpc_bytes_max,
         join_timeout: s.join_timeout,
         ..run::Settings::default()
     }

@@ -228,6 +228,7 @@ impl Commit {
             | Reply::Ring(_)
             | Reply::Located(_)
             | Reply::Transacted(_)
+            | Reply::Scanned { .. }
             | Reply::Left { .. } => self.fail(now, Failure::Busy, out),
         }
         if !self.conflict_keys.is_empty() && self.stage != Stage::Ending {

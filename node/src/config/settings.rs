@@ -26,6 +26,8 @@ pub struct Settings {
     pub key_bytes_max: usize,
     /// Longer values are refused.
     pub value_bytes_max: usize,
+    /// Longer bodies of JSON-RPC are refused.
+    pub jsonrpc_bytes_max: usize,
     /// An operation is answered within this.
     pub operation_deadline: Duration,
     /// Connections of clients open at once.
@@ -84,6 +86,7 @@ impl Settings {
             })?,
             key_bytes_max: bytes("key-bytes-max")?,
             value_bytes_max: bytes("value-bytes-max")?,
+            jsonrpc_bytes_max: bytes("jsonrpc-bytes-max")?,
             operation_deadline: time("operation-deadline")?,
             connections_max: checked(layers, "connections-max", count)?,
             requests_max: checked(layers, "requests-max", count)?,

@@ -157,6 +157,7 @@ fn reply_json(key: &str, reply: Reply) -> Answer {
         | Reply::Ring(_)
         | Reply::Located(_)
         | Reply::Transacted(_)
+        | Reply::Scanned { .. }
         | Reply::Left { .. }) => problem(&unexpected(&other)),
     }
 }

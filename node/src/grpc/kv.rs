@@ -177,6 +177,7 @@ impl Api {
                 | Ask::Members
                 | Ask::Ring
                 | Ask::Locate { .. }
+                | Ask::Scan { .. }
                 | Ask::Leave => return Err(malformed(WireError::NoValue)),
             };
             let (key, finish) = (p.key, p.finish);
@@ -271,6 +272,7 @@ fn changed(key: &str, reply: Reply) -> Result<(u64, Option<Value>), Missing> {
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)
+        | Reply::Scanned { .. }
         | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(Missing::Answer(unexpected(&other))),
     }
@@ -292,6 +294,7 @@ fn finish_get(key: &str, reply: Reply) -> Result<v1::GetResponse, Problem> {
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)
+        | Reply::Scanned { .. }
         | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(unexpected(&other)),
     }

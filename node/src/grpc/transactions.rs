@@ -71,6 +71,7 @@ impl Api {
             | Reply::Members(_)
             | Reply::Ring(_)
             | Reply::Located(_)
+            | Reply::Scanned { .. }
             | Reply::Left { .. }) => return Err(unexpected(&other)),
         };
         let (committed, failed_key) = match &done.outcome {
