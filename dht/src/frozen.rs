@@ -175,7 +175,11 @@ impl DhtNode {
     pub(crate) fn on_memory_found(&mut self, from: NodeRef, slot: Slot, pieces: &[(Extent, u64, bool)]) {
         let now = self.ctx.now;
         let found = &mut self.replacements.sightings;
-        found.retain(|s| now.since(s.seen) < SIGHTING_AGE && !(s.slot == slot && s.at.id == from.id));
+        found.retain(|s| {
+            let is_news = |p: &(Extent, u64, bool)| p.1 == s.since && p.0.intersect(&s.extent).is_some();
+            let is_of_it = s.slot == slot && s.at.id == from.id;
+            now.since(s.seen) < SIGHTING_AGE && !(is_of_it && pieces.iter().any(is_news))
+        });
         for (extent, since, is_whole) in pieces {
             if found.len() < SIGHTINGS_MAX {
                 let (extent, since, is_whole) = (*extent, *since, *is_whole);
