@@ -465,17 +465,20 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverActivated { attempt });
             return;
         }
-        let is_here = self
-            .handovers
-            .receiving
-            .get(&from.id)
-            .is_some_and(|(a, r)| *a == attempt && r.received.is_some());
-        let is_known = self.handovers.receiving.get(&from.id).is_some_and(|(a, _)| *a == attempt);
-        if !is_here && (is_known || attempt != seen.0) {
-            return;
+        let here = self.handovers.receiving.get(&from.id).filter(|(a, _)| *a == attempt);
+        match here.map(|(_, r)| r.received.is_some()) {
+            Some(true) => seen.1 = attempt,
+            Some(false) => return,
+            None => {
+                // It was whole here, since the giver was told so, and was discarded for a later member of its slot:
+                // nothing is left to serve, and the giver need not wait.
+                if attempt <= seen.0 {
+                    seen.1 = attempt;
+                    self.ctx.send(from, Message::HandoverActivated { attempt });
+                }
+                return;
+            }
         }
-        // What is not here any more was discarded: a later member of the slot was complete.
-        seen.1 = attempt;
         if let Some((_, r)) = self.handovers.receiving.remove(&from.id)
             && let Some(a) = acceptor_of(&r.state, r.registers, &self.ctx.space)
         {
