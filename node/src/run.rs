@@ -71,6 +71,8 @@ pub struct Settings {
     pub core: Config,
     /// The transport's bounds and times.
     pub peers: PeerOptions,
+    /// Connections of clients open at once.
+    pub connections_max: usize,
     /// How long joining may take; none tries for ever.
     pub join_timeout: Option<Duration>,
     /// How long handing over may take at the end.
@@ -87,6 +89,7 @@ impl Default for Settings {
             replication_factor: None,
             core: Config::default(),
             peers: PeerOptions::default(),
+            connections_max: 10_000,
             join_timeout: Some(Duration::from_secs(60)),
             leave_timeout: Duration::from_secs(9),
         }
@@ -163,6 +166,7 @@ impl Process {
         let info = ServerInfo {
             key_bytes_max: settings.core.key_bytes_max,
             value_bytes_max: settings.core.value_bytes_max,
+            connections_max: settings.connections_max,
             ..ServerInfo::new(addr, client_addr)
         };
         let serving = http::serve_clients(client_listener, handle.clone(), info, shutdown.clone());

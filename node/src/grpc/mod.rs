@@ -38,6 +38,8 @@ pub struct ServerInfo {
     pub value_bytes_max: usize,
     /// Longer lists of operations are refused.
     pub batch_operations_max: usize,
+    /// Connections open at once; further ones are told so.
+    pub connections_max: usize,
     /// A read through a quorum is tried once in this time, for readiness.
     pub probe_interval: Duration,
 }
@@ -54,6 +56,7 @@ impl ServerInfo {
             key_bytes_max: core.key_bytes_max,
             value_bytes_max: core.value_bytes_max,
             batch_operations_max: 1000,
+            connections_max: 10_000,
             probe_interval: Duration::from_secs(1),
         }
     }
