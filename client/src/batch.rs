@@ -17,6 +17,11 @@ impl Operation {
         Operation(v1::Operation { kind: Some(kind) })
     }
 
+    /// Whether a missing key is an answer to it, not a failure.
+    pub fn is_read_or_delete(&self) -> bool {
+        matches!(self.0.kind, Some(Op::Get(_) | Op::Delete(_)))
+    }
+
     /// As [`Client::get`].
     pub fn get(key: &str) -> Operation {
         Operation::new(Op::Get(v1::GetRequest { key: key.to_owned() }))

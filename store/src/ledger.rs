@@ -165,16 +165,13 @@ impl Ledger {
         let mut entries = BTreeMap::new();
         for pair in list.chunks(2) {
             let [n, state] = pair else { return None };
-            let entry = match state {
-                Data::Bool(is_done) => {
-                    if *is_done {
-                        Entry::Done
-                    } else {
-                        Entry::Aborted
-                    }
-                }
-                Data::List(keys) => Entry::Committed(pairs(keys)?),
-                _ => return None,
+            let entry = if let Data::List(keys) = state {
+                Entry::Committed(pairs(keys)?)
+            } else if *state == Data::Bool(true) {
+                Entry::Done
+            } else {
+                // An entry of a kind that is not known here is surely not to be applied.
+                Entry::Aborted
             };
             entries.insert(int(n)?, entry);
         }
@@ -191,10 +188,7 @@ impl Ledger {
 }
 
 fn int(d: &Data) -> Option<u64> {
-    match d {
-        Data::Int(i) => u64::try_from(i).ok(),
-        _ => None,
-    }
+    if let Data::Int(i) = d { u64::try_from(i).ok() } else { None }
 }
 
 fn pairs(list: &[Data]) -> Option<Vec<(Key, u64)>> {

@@ -209,9 +209,10 @@ impl Commit {
         let key = key.clone();
         match reply {
             Reply::Value { value, version } => {
-                let is_as_seen = match self.stage {
-                    Stage::Fetching => self.log.note(&key, version, value),
-                    _ => seen.still_holds(Seen::of(version, value.is_some())),
+                let is_as_seen = if self.stage == Stage::Fetching {
+                    self.log.note(&key, version, value)
+                } else {
+                    seen.still_holds(Seen::of(version, value.is_some()))
                 };
                 if !is_as_seen {
                     self.conflict_keys.push(key);
@@ -284,11 +285,9 @@ impl Commit {
             return;
         }
         let waited = now.since(self.began);
-        let failure = match failure {
-            // A lock that may be there does nothing by itself.
-            Failure::Unknown { .. } if self.stage != Stage::Installing => Failure::Unavailable { waited },
-            other => other,
-        };
+        // A lock that may be there does nothing by itself.
+        let is_harmless = matches!(failure, Failure::Unknown { .. }) && self.stage != Stage::Installing;
+        let failure = if is_harmless { Failure::Unavailable { waited } } else { failure };
         out.push(Act::Reply(Reply::Failed(failure)));
         self.end_early();
     }
@@ -359,10 +358,8 @@ impl Commit {
             }
             (false, true) => self.enter(Stage::Installing, writes, out),
             (true, false) if self.conflicts < 2 => {
-                let reads = match self.terms.planted {
-                    Some(Plant::ValidateNever) => Vec::new(),
-                    _ => self.unlocked_reads(),
-                };
+                let is_skipped = self.terms.planted == Some(Plant::ValidateNever);
+                let reads = if is_skipped { Vec::new() } else { self.unlocked_reads() };
                 self.enter(Stage::Validating, reads, out);
             }
             (_, false) => {

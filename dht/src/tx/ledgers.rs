@@ -35,6 +35,11 @@ enum State {
     Closing,
 }
 
+/// A decision to be written: transaction, number, keys.
+type Decision = (u64, u64, Vec<(Key, u64)>);
+/// Decisions being written (transaction, number), and numbers told done with them.
+type InFlight = (Vec<(u64, u64)>, Vec<u64>);
+
 #[derive(Debug)]
 struct Own {
     key: Key,
@@ -42,12 +47,10 @@ struct Own {
     next: u64,
     /// Numbers in use.
     used: BTreeSet<u64>,
-    /// Decisions to be written: transaction, number, keys.
-    queue: Vec<(u64, u64, Vec<(Key, u64)>)>,
+    queue: Vec<Decision>,
     done: Vec<u64>,
     done_since: Option<Time>,
-    /// Decisions being written (transaction, number), and numbers told done with them.
-    in_flight: Option<(Vec<(u64, u64)>, Vec<u64>)>,
+    in_flight: Option<InFlight>,
     keys_open: usize,
     idle_since: Time,
     retry_at: Option<Time>,
@@ -164,13 +167,11 @@ impl Ledgers {
                 let is_made = matches!(reply, Reply::Changed { .. });
                 return self.on_created(job, is_made, now, out);
             }
-            State::Closing => match reply {
-                Reply::Changed { .. } | Reply::Refused { .. } => {
-                    self.own.remove(&job);
-                    out.push(LedgerAct::Over(job));
-                }
-                _ => own.retry_at = Some(now + DONE_WAIT * 4),
-            },
+            State::Closing if matches!(reply, Reply::Changed { .. } | Reply::Refused { .. }) => {
+                self.own.remove(&job);
+                out.push(LedgerAct::Over(job));
+            }
+            State::Closing => own.retry_at = Some(now + DONE_WAIT * 4),
             State::Open | State::Retired => self.on_decided(job, now, reply, out),
         }
         false
@@ -203,21 +204,18 @@ impl Ledgers {
     fn on_decided(&mut self, job: u64, now: Time, reply: &Reply, out: &mut Vec<LedgerAct>) {
         let Some(own) = self.own.get_mut(&job) else { return };
         let Some((commits, done)) = own.in_flight.take() else { return };
-        let (decided, is_lost) = match reply {
-            Reply::Changed { value, .. } => {
-                let refused = refused_numbers(value.as_ref());
-                for (tx, n) in commits {
-                    let decided = if refused.contains(&n) { Decided::Refused } else { Decided::Committed };
-                    out.push(LedgerAct::Decided(tx, decided));
-                }
-                own.idle_since = now;
-                return;
+        if let Reply::Changed { value, .. } = reply {
+            let refused = refused_numbers(value.as_ref());
+            for (tx, n) in commits {
+                let decided = if refused.contains(&n) { Decided::Refused } else { Decided::Committed };
+                out.push(LedgerAct::Decided(tx, decided));
             }
-            Reply::Refused { refusal: Refusal::NotFound, .. } => (Decided::Refused, true),
-            Reply::Failed(Failure::Unknown { .. }) => (Decided::Unknown, false),
-            Reply::Failed(_) => (Decided::Refused, false),
-            _ => (Decided::Unknown, false),
-        };
+            own.idle_since = now;
+            return;
+        }
+        let is_lost = matches!(reply, Reply::Refused { refusal: Refusal::NotFound, .. });
+        let is_definite = matches!(reply, Reply::Failed(f) if !matches!(f, Failure::Unknown { .. }));
+        let decided = if is_lost || is_definite { Decided::Refused } else { Decided::Unknown };
         for (tx, _) in commits {
             out.push(LedgerAct::Decided(tx, decided));
         }
@@ -266,7 +264,7 @@ impl Ledgers {
                 continue;
             }
             let is_done_due = own.done_since.is_some_and(|t| now.since(t) >= DONE_WAIT);
-            if own.queue.is_empty() && !(is_done_due && !own.done.is_empty()) {
+            if own.queue.is_empty() && (!is_done_due || own.done.is_empty()) {
                 continue;
             }
             own.done_since = None;

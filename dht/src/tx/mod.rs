@@ -275,17 +275,14 @@ impl DhtNode {
                 LedgerAct::Ask { job, key, operation, is_once } => {
                     self.begin_job_operation(Ticket { job, part: 0 }, key, operation, is_once);
                 }
-                LedgerAct::Opened(job, tx) => match self.tx.jobs.get(&job) {
-                    Some(Job::Commit(..)) => {
+                LedgerAct::Opened(job, tx) => {
+                    if matches!(self.tx.jobs.get(&job), Some(Job::Commit(..))) {
                         self.with_commit(job, |c, now, out| c.on_opened(now, tx, out));
+                    } else if let Some(tx) = tx {
+                        // The transaction went meanwhile; its number is free.
+                        self.tx.ledgers.finished(&tx, false, self.ctx.now);
                     }
-                    // The transaction went meanwhile; its number is free.
-                    _ => {
-                        if let Some(tx) = tx {
-                            self.tx.ledgers.finished(&tx, false, self.ctx.now);
-                        }
-                    }
-                },
+                }
                 LedgerAct::Decided(job, decided) => {
                     self.with_commit(job, |c, _, out| c.on_decided(decided, out));
                 }

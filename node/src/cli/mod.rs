@@ -9,6 +9,7 @@ mod kv;
 mod output;
 mod show;
 mod trouble;
+mod txn;
 
 use crate::config::{Settings, check_variables};
 use crate::dashboard::SettingShown;
@@ -88,6 +89,8 @@ enum Command {
     Cas(kv::Cas),
     /// Add to a number
     Incr(kv::Incr),
+    /// Several operations that take effect together or not at all
+    Txn(txn::Txn),
     /// The node and its ring in short; exit 8 if something is to be looked at
     Status(cluster::Status),
     /// The members of the ring
@@ -168,6 +171,7 @@ fn run(cli: Cli, serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -
         Command::Del(c) => block_on(false, c.run(&target))??,
         Command::Cas(c) => block_on(false, c.run(&target))??,
         Command::Incr(c) => block_on(false, c.run(&target))??,
+        Command::Txn(c) => block_on(false, c.run(&target))??,
         Command::Status(c) => block_on(false, c.run(&target))??,
         Command::Members(c) => block_on(false, c.run(&target))??,
         Command::Ring(c) => block_on(false, c.run(&target))??,

@@ -97,10 +97,7 @@ fn tagged(content: i64, write: u64) -> Value {
 
 /// The writes that a value shows, newest first, and the content of a register.
 fn shown(key: &Key, value: &Value) -> (Vec<u64>, i64) {
-    let number = |d: &Data| match d {
-        Data::Int(i) => i64::try_from(i).unwrap_or(-1),
-        _ => -1,
-    };
+    let number = |d: &Data| if let Data::Int(i) = d { i64::try_from(i).unwrap_or(-1) } else { -1 };
     let Data::List(items) = value.decode() else { return (Vec::new(), 0) };
     let ints: Vec<i64> = items.iter().map(number).collect();
     let write = |i: &i64| u64::try_from(*i).unwrap_or(u64::MAX);
