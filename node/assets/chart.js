@@ -1,12 +1,13 @@
 // Line charts of the last hour.
 
-import { clock, h, s } from "./dom.js";
+import { bytes, clock, h, s } from "./dom.js";
 
 const WIDTH = 560, HEIGHT = 170, LEFT = 58, RIGHT = 8, TOP = 10, BOTTOM = 22;
 const GAP_SPANS = 4;
 
-function niceMax(max) {
+function niceMax(max, isBinary) {
   if (!(max > 0)) return 1;
+  if (isBinary) return 2 ** Math.ceil(Math.log2(max));
   const power = 10 ** Math.floor(Math.log10(max));
   return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= max);
 }
@@ -28,7 +29,7 @@ export function chart(title, series, unit) {
     points = all;
     to = all.length ? all[all.length - 1].at : Date.now();
     from = Math.min(all.length ? all[0].at : to, to - 60000);
-    const max = niceMax(Math.max(0, ...all.flatMap((p) => series.map(([, f]) => p[f] ?? 0))));
+    const max = niceMax(Math.max(0, ...all.flatMap((p) => series.map(([, f]) => p[f] ?? 0))), unit === bytes);
     const y = (v) => HEIGHT - BOTTOM - v / max * (HEIGHT - TOP - BOTTOM);
     const lines = [0, 0.5, 1].map((part) => [
       s("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(max * part), y2: y(max * part) }),

@@ -8,6 +8,8 @@ const COLUMNS = [
   ["Node", (m) => m.overlay_address, ""], ["State", (m) => m.state, ""], ["Share", (m) => m.share, "num"],
   ["Keys", (m) => m.keys, "num"], ["Data", (m) => m.bytes, "num"], ["Round trip", (m) => m.round_trip_microseconds ?? -1, "num"],
 ];
+// Above this, twelve colours would be a blur: one colour for all, and others for what is pointed at.
+const COLOURED_MAX = 60;
 const LOADS = { none: () => 1, keys: (m) => m.keys, bytes: (m) => m.bytes };
 
 export function ring() {
@@ -41,12 +43,14 @@ export function ring() {
       const loads = new Map(members().map((m) => [m.node, of(m)]));
       const most = Math.max(1, ...loads.values());
       const self = members().find((m) => m.is_self);
+      const partners = chosen ? partnersOf(arcs, chosen) : new Set();
+      const isLarge = members().length > COLOURED_MAX;
       const own = arcs.find((a) => a.node === self?.node);
       draw(canvas, {
         arcs, replicas: live.ring.replication_factor, states: new Map(members().map((m) => [m.node, m.state])),
-        chosen, partners: chosen ? partnersOf(arcs, chosen) : new Set(), marks,
+        chosen, partners, marks,
         start: marks.length && own ? (own.from + own.to) / 2 : null,
-        colour: (node) => Number(colour(node).slice(1)),
+        colour: (node) => (isLarge ? (node === chosen ? 2 : partners.has(node) ? 1 : 0) : Number(colour(node).slice(1))),
         scale: (node) => (load.value === "none" ? 1 : 0.15 + 0.85 * (loads.get(node) ?? 0) / most),
         title: plural(live.state.status.members_alive, "node"),
         subtitle: plural(live.ring.pieces.length, "piece"),

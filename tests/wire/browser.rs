@@ -1,8 +1,8 @@
 //! The dashboard in a real Chromium, with a real ring.
 
 use harness::Res;
-use harness::binary::{scratch, workspace};
-use harness::process::start_ring;
+use harness::binary::{kvnode, scratch, workspace};
+use harness::process::{ensure_free, loopback, start_ring};
 use harness::python::{BROWSER, interpreter, run};
 use std::process::Command;
 
@@ -16,11 +16,14 @@ pub(crate) fn missing() -> Option<String> {
     }
 }
 
-/// Keys on two nodes' pages, a conflict in two tabs, hostile values, a node that dies, one that is drained;
-/// the script kills the third node itself.
+/// Keys on two nodes' pages, a conflict in two tabs, hostile values, a node that dies and one that comes in
+/// its place, one that is drained. The script kills the third node and starts the other itself.
 pub(crate) fn dashboard() -> Res<()> {
     let nodes = start_ring(3)?;
-    let mut arguments = vec![scratch("screens")?.to_string_lossy().into_owned()];
+    let spare = loopback(9);
+    ensure_free(spare)?;
+    let program = kvnode()?.to_string_lossy().into_owned();
+    let mut arguments = vec![scratch("screens")?.to_string_lossy().into_owned(), program, spare.to_string()];
     arguments.extend(nodes.iter().map(|n| format!("{}={}", n.endpoint(), n.pid())));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let script = workspace().join("tests").join("wire").join("browser.py");

@@ -129,11 +129,11 @@ impl History {
         // Others are heard a little later: what is not yet known of all that still talk would look like a fall.
         let talks = wall_milliseconds().saturating_sub(4 * span);
         let latest = chosen().filter_map(|n| n.samples.back()).map(|s| s.at_milliseconds);
-        let until = latest.filter(|at| *at > talks).min().unwrap_or(u64::MAX);
+        let last_step = latest.filter(|at| *at > talks).min().map_or(u64::MAX, |at| at / span);
         let mut steps: BTreeMap<u64, Step> = BTreeMap::new();
         for n in chosen() {
             let mut last: Option<(u64, &Sample)> = None;
-            for s in n.samples.iter().filter(|s| s.at_milliseconds <= until) {
+            for s in n.samples.iter().filter(|s| s.at_milliseconds / span <= last_step) {
                 let step = s.at_milliseconds / span;
                 // Two samples in one step count once, and a step between two samples is as the one before it.
                 if let Some((before, previous)) = last {
