@@ -187,7 +187,13 @@ mod tests {
     use std::sync::Arc;
     use store::{Ballot, Condition, Key, SessionId};
 
-    const ROOM: Room = Room { is_memory_full: false, value_bytes_max: 1 << 20 };
+    const ROOM: Room = Room {
+        is_memory_full: false,
+        value_bytes_max: 1 << 20,
+        n: 1 << 20,
+        sees_past_locks: false,
+        locks_anything: false,
+    };
 
     fn reign() -> Reign {
         let configuration = Arc::new(Configuration::new(RingId(1), 1, Vec::new()));
@@ -219,6 +225,7 @@ mod tests {
             Decision::Now(answer) => format!("now {answer:?}"),
             Decision::Confirmed(answer, otherwise) => format!("confirmed {answer:?} or {otherwise:?}"),
             Decision::Write(..) => "write".to_owned(),
+            Decision::Blocked => "blocked".to_owned(),
         }
     }
 

@@ -155,7 +155,6 @@ impl Map {
                     }
                 }
             }
-            // What transactions do needs a ring; see transactions.rs.
             Request::Status => Reply::Status(Box::new(self.status())),
             Request::Members => Reply::Members(vec![self.member()]),
             Request::Ring => Reply::Ring(self.pieces()),
