@@ -23,6 +23,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::Ballot;
 
+/// What a member said of a piece: its configuration, and whether its memory there is whole.
+type PieceAnswer = (Extent, Arc<Configuration>, bool);
+
 /// Replacements under way at once.
 const REPLACING_MAX: usize = 8;
 /// A replacement that came no further for this long is given up.
@@ -33,7 +36,7 @@ type Promises = BTreeMap<Slot, Option<(Ballot, Vec<Member>)>>;
 #[derive(Debug)]
 enum Stage {
     /// Which configuration is in force?
-    Asking { answers: BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>> },
+    Asking { answers: BTreeMap<Slot, Vec<PieceAnswer>> },
     /// First phase.
     Preparing { configuration: Arc<Configuration>, ballot: Ballot, promises: Promises },
     /// Second phase.
@@ -200,7 +203,7 @@ impl DhtNode {
             return;
         }
         // Mostly the first, but one that leads nowhere must not hold up the others.
-        let pick = if rand_core::RngCore::next_u64(&mut self.ctx.rng) % 2 == 0 {
+        let pick = if rand_core::RngCore::next_u64(&mut self.ctx.rng).is_multiple_of(2) {
             0
         } else {
             usize::try_from(rand_core::RngCore::next_u64(&mut self.ctx.rng) >> 1).unwrap_or(0)
@@ -529,7 +532,7 @@ impl DhtNode {
 /// each with the newest configuration; neighbours under one configuration are one part.
 fn feasible_parts(
     extent: Extent,
-    answers: &BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>>,
+    answers: &BTreeMap<Slot, Vec<PieceAnswer>>,
     quorum: usize,
 ) -> Vec<(Extent, Arc<Configuration>)> {
     let mut cuts: Vec<Offset> = vec![extent.lo];
