@@ -377,10 +377,8 @@ impl Acceptors {
     /// Takes frozen memory over exactly `extent` out.
     pub fn take_frozen(&mut self, slot: Slot, since: u64, extent: Extent) -> Option<Acceptor> {
         self.frozen_part(slot, since, extent)?;
-        let i = self
-            .frozen
-            .iter()
-            .position(|a| a.slot == slot && a.since() == since && a.extent == extent)?;
+        let i =
+            self.frozen.iter().position(|a| a.slot == slot && a.since() == since && a.extent == extent)?;
         Some(self.frozen.swap_remove(i))
     }
 

@@ -186,10 +186,7 @@ impl DhtNode {
         let (after, held, era) = (d.stream.after.clone(), d.stream.held, f.era);
         let Some(since) = self.acceptors.find(slot, extent.lo).map(Acceptor::since) else { return };
         let target = (slot, since);
-        self.ctx.send(
-            owner,
-            Message::FillPull { rpc, slot: donor_slot, extent, era, target, after, held },
-        );
+        self.ctx.send(owner, Message::FillPull { rpc, slot: donor_slot, extent, era, target, after, held });
     }
 
     /// A page for a member that is being filled.
@@ -366,10 +363,7 @@ impl DhtNode {
     }
 }
 
-fn merge_states(
-    mut a: AcceptorState,
-    b: AcceptorState,
-) -> AcceptorState {
+fn merge_states(mut a: AcceptorState, b: AcceptorState) -> AcceptorState {
     for (x, y) in a.homes.iter_mut().zip(&b.homes) {
         x.merge(y);
     }

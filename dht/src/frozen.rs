@@ -262,7 +262,9 @@ impl DhtNode {
     fn try_frozen(&mut self, at: (Slot, Offset)) {
         let needed = usize::from(self.ctx.space.replicas()) - self.ctx.space.quorum();
         let Some(f) = self.replacements.fills.get(&at) else { return };
-        let Some(since) = self.acceptors.find(f.slot, f.extent.lo).map(paxos::Acceptor::since) else { return };
+        let Some(since) = self.acceptors.find(f.slot, f.extent.lo).map(paxos::Acceptor::since) else {
+            return;
+        };
         let (slot, extent) = (f.slot, f.extent);
         // The newest: if even that one may have a complete successor, the older ones do too.
         let newest = self
@@ -401,11 +403,11 @@ impl DhtNode {
                 let unfinished = self.unfinished_in(a.slot, part);
                 let is_free = a.given_to.is_none_or(|g| unfinished.contains(&g));
                 if is_gone && is_free && !self.acceptors.overlaps(a.slot, part) {
-                    wanted.push((a.slot, part, a.since(), unfinished));
+                    wanted.push((a.slot, part, a.since(), unfinished, a.successor.clone()));
                 }
             }
         }
-        for (slot, extent, since, unfinished) in wanted.into_iter().take(RESUMING_MAX) {
+        for (slot, extent, since, unfinished, successor) in wanted.into_iter().take(RESUMING_MAX) {
             for to in self.everybody() {
                 self.ctx.send(to, Message::MemorySeek { slot, extent });
             }
@@ -413,6 +415,9 @@ impl DhtNode {
             let until = now + self.ctx.config.vote_timeout * 8;
             for other in self.ctx.space.slots().filter(|s| *s != slot) {
                 for (part, to) in self.possible_owners(other, extent) {
+                    if let Some(configuration) = successor.clone() {
+                        self.ctx.send(to, Message::Install { extent: part, configuration });
+                    }
                     let m = Message::Refuse {
                         rpc,
                         slot: other,
@@ -445,7 +450,8 @@ impl DhtNode {
         if of >= self.ctx.space.replicas() || of == slot {
             return;
         }
-        let target = |a: &paxos::Acceptor| a.configuration.members.get(usize::from(of)).map_or(0, |m| m.since);
+        let target =
+            |a: &paxos::Acceptor| a.configuration.members.get(usize::from(of)).map_or(0, |m| m.since);
         let fit: Vec<(Extent, u64, Arc<Configuration>)> = self
             .acceptors
             .parts(slot, extent)

@@ -393,7 +393,8 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverAbort { attempt });
             return;
         }
-        let receiving = Receiving { from, state, registers: Registers::new(), page: 0, received: None, query: 0 };
+        let receiving =
+            Receiving { from, state, registers: Registers::new(), page: 0, received: None, query: 0 };
         self.handovers.receiving.insert(from.id, (attempt, receiving));
         self.ctx.send(from, Message::HandoverContinue { attempt, page: 0 });
     }
@@ -513,7 +514,8 @@ impl DhtNode {
             self.handovers.receiving.keys().copied().filter(|id| self.is_gone(*id)).collect();
         for id in gone {
             let rpc = self.ctx.draw_rpc();
-            if let Some((_, r)) = self.handovers.receiving.get_mut(&id).filter(|(_, r)| r.received.is_some()) {
+            if let Some((_, r)) = self.handovers.receiving.get_mut(&id).filter(|(_, r)| r.received.is_some())
+            {
                 r.query = rpc;
                 queries.push((rpc, r.state.slot, r.state.extent));
             }

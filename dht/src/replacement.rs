@@ -27,12 +27,14 @@ const REPLACING_MAX: usize = 8;
 /// A replacement that came no further for this long is given up.
 const STALL: Duration = Duration::from_millis(1500);
 
+/// By slot: pieces with their configuration, and whether their memory is whole.
+type Answers = BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>>;
 type Promises = BTreeMap<Slot, Option<(Ballot, Vec<Member>)>>;
 
 #[derive(Debug)]
 enum Stage {
     /// Which configuration is in force?
-    Asking { answers: BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>> },
+    Asking { answers: Answers },
     /// First phase.
     Preparing { configuration: Arc<Configuration>, ballot: Ballot, promises: Promises },
     /// Second phase.
@@ -193,10 +195,11 @@ impl DhtNode {
             return;
         }
         // Mostly the first, but one that leads nowhere must not hold up the others.
-        let pick = if rand_core::RngCore::next_u64(&mut self.ctx.rng) % 2 == 0 {
+        let pick = if rand_core::RngCore::next_u64(&mut self.ctx.rng).is_multiple_of(2) {
             0
         } else {
-            usize::try_from(rand_core::RngCore::next_u64(&mut self.ctx.rng) >> 1).unwrap_or(0) % feasible.len()
+            usize::try_from(rand_core::RngCore::next_u64(&mut self.ctx.rng) >> 1).unwrap_or(0)
+                % feasible.len()
         };
         let Some((part, configuration)) = feasible.into_iter().nth(pick) else { return };
         r.extent = part;
@@ -518,11 +521,7 @@ impl DhtNode {
 
 /// The parts of `extent` over which every answer is uniform and at least `quorum` of them come from whole memory,
 /// each with the newest configuration; neighbours under one configuration are one part.
-fn feasible_parts(
-    extent: Extent,
-    answers: &BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>>,
-    quorum: usize,
-) -> Vec<(Extent, Arc<Configuration>)> {
+fn feasible_parts(extent: Extent, answers: &Answers, quorum: usize) -> Vec<(Extent, Arc<Configuration>)> {
     let mut cuts: Vec<Offset> = vec![extent.lo];
     for (e, _, _) in answers.values().flatten() {
         cuts.extend([Some(e.lo), e.hi.checked_add(1)].into_iter().flatten().filter(|c| extent.contains(*c)));

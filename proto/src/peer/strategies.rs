@@ -249,8 +249,14 @@ fn operation_answer() -> impl Strategy<Value = Answer> {
 
 /// Any message.
 pub(super) fn message() -> impl Strategy<Value = Message> {
-    prop_oneof![entry_messages(), vote_messages(), operation_messages(), change_messages(),
-        frozen_messages(), bulk_messages()]
+    prop_oneof![
+        entry_messages(),
+        vote_messages(),
+        operation_messages(),
+        change_messages(),
+        frozen_messages(),
+        bulk_messages()
+    ]
 }
 
 fn entry_messages() -> impl Strategy<Value = Message> {
@@ -459,7 +465,15 @@ fn bulk_messages() -> impl Strategy<Value = Message> {
                 after,
                 held
             }),
-        (u(), slot(), extent(), any::<(u64, u64)>(), maybe((any::<u128>(), key())), any::<(u64, u64)>(), epochs())
+        (
+            u(),
+            slot(),
+            extent(),
+            any::<(u64, u64)>(),
+            maybe((any::<u128>(), key())),
+            any::<(u64, u64)>(),
+            epochs()
+        )
             .prop_map(|(rpc, slot, extent, (since, receiver), after, held, unfinished)| {
                 Message::FrozenPull { rpc, slot, extent, since, receiver, after, held, unfinished }
             }),

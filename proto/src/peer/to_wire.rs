@@ -202,15 +202,13 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             let pieces = pieces.iter().map(piece).collect();
             Kind::MemoryFound(wire::MemoryFound { slot: u32::from(*slot), pieces })
         }
-        Message::DonationQuery { rpc, slot, extent, era, of } => {
-            Kind::DonationQuery(wire::DonationQuery {
-                rpc: *rpc,
-                slot: u32::from(*slot),
-                extent: Some(p::extent(extent)),
-                era: Some(p::era(era)),
-                of: u32::from(*of),
-            })
-        }
+        Message::DonationQuery { rpc, slot, extent, era, of } => Kind::DonationQuery(wire::DonationQuery {
+            rpc: *rpc,
+            slot: u32::from(*slot),
+            extent: Some(p::extent(extent)),
+            era: Some(p::era(era)),
+            of: u32::from(*of),
+        }),
         Message::DonationReply { rpc, slot, answer } => Kind::DonationReply(wire::DonationReply {
             rpc: *rpc,
             slot: u32::from(*slot),
