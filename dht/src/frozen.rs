@@ -403,11 +403,11 @@ impl DhtNode {
                 let unfinished = self.unfinished_in(a.slot, part);
                 let is_free = a.given_to.is_none_or(|g| unfinished.contains(&g));
                 if is_gone && is_free && !self.acceptors.overlaps(a.slot, part) {
-                    wanted.push((a.slot, part, a.since(), unfinished));
+                    wanted.push((a.slot, part, a.since(), unfinished, a.successor.clone()));
                 }
             }
         }
-        for (slot, extent, since, unfinished) in wanted.into_iter().take(RESUMING_MAX) {
+        for (slot, extent, since, unfinished, successor) in wanted.into_iter().take(RESUMING_MAX) {
             for to in self.everybody() {
                 self.ctx.send(to, Message::MemorySeek { slot, extent });
             }
@@ -415,6 +415,9 @@ impl DhtNode {
             let until = now + self.ctx.config.vote_timeout * 8;
             for other in self.ctx.space.slots().filter(|s| *s != slot) {
                 for (part, to) in self.possible_owners(other, extent) {
+                    if let Some(configuration) = successor.clone() {
+                        self.ctx.send(to, Message::Install { extent: part, configuration });
+                    }
                     let m = Message::Refuse {
                         rpc,
                         slot: other,

@@ -23,20 +23,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::Ballot;
 
-/// What a member said of a piece: its configuration, and whether its memory there is whole.
-type PieceAnswer = (Extent, Arc<Configuration>, bool);
-
 /// Replacements under way at once.
 const REPLACING_MAX: usize = 8;
 /// A replacement that came no further for this long is given up.
 const STALL: Duration = Duration::from_millis(1500);
 
+/// By slot: pieces with their configuration, and whether their memory is whole.
+type Answers = BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>>;
 type Promises = BTreeMap<Slot, Option<(Ballot, Vec<Member>)>>;
 
 #[derive(Debug)]
 enum Stage {
     /// Which configuration is in force?
-    Asking { answers: BTreeMap<Slot, Vec<PieceAnswer>> },
+    Asking { answers: Answers },
     /// First phase.
     Preparing { configuration: Arc<Configuration>, ballot: Ballot, promises: Promises },
     /// Second phase.
@@ -530,11 +529,7 @@ impl DhtNode {
 
 /// The parts of `extent` over which every answer is uniform and at least `quorum` of them come from whole memory,
 /// each with the newest configuration; neighbours under one configuration are one part.
-fn feasible_parts(
-    extent: Extent,
-    answers: &BTreeMap<Slot, Vec<PieceAnswer>>,
-    quorum: usize,
-) -> Vec<(Extent, Arc<Configuration>)> {
+fn feasible_parts(extent: Extent, answers: &Answers, quorum: usize) -> Vec<(Extent, Arc<Configuration>)> {
     let mut cuts: Vec<Offset> = vec![extent.lo];
     for (e, _, _) in answers.values().flatten() {
         cuts.extend([Some(e.lo), e.hi.checked_add(1)].into_iter().flatten().filter(|c| extent.contains(*c)));

@@ -91,6 +91,8 @@ pub struct Acceptor {
     pub refused: BTreeSet<(Slot, u64)>,
     /// Frozen: the epoch in which the member came in to which this memory is being given.
     pub given_to: Option<u64>,
+    /// Frozen: the configuration that named another replica here. Nobody else who is alive may know it.
+    pub successor: Option<Arc<Configuration>>,
     /// Promise of the instance that decides the next configuration.
     pub change_promised: Ballot,
     /// Vote of that instance.
@@ -117,6 +119,7 @@ impl Acceptor {
             donated,
             refused: BTreeSet::new(),
             given_to: None,
+            successor: None,
             change_promised: Ballot::ZERO,
             change_accepted: None,
             homes: [HomeState::default(); HOMES],
@@ -167,6 +170,7 @@ impl Acceptor {
         }
         if next.members[usize::from(self.slot)].replica != self.replica {
             self.is_frozen = true;
+            self.successor = Some(next.clone());
             return;
         }
         self.configuration = next.clone();
@@ -276,6 +280,7 @@ impl Acceptor {
             configuration: self.configuration.clone(),
             donated: self.donated.clone(),
             refused: self.refused.clone(),
+            successor: self.successor.clone(),
             change_accepted: self.change_accepted.clone(),
             ..*self
         };
@@ -364,6 +369,7 @@ impl Acceptor {
         self.configuration = configuration;
         self.is_frozen = false;
         self.given_to = None;
+        self.successor = None;
         self.change_promised = Ballot::ZERO;
         self.change_accepted = None;
         self.donated.insert((self.slot, self.since()));

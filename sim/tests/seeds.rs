@@ -89,6 +89,8 @@ fn what_was_replaced_once_is_whole_again() {
         // Frozen memory of several pieces was known of one only.
         (40_171, Profile::All),
         (50_379, Profile::Crash),
+        // Only the replaced member knew the epoch that replaced it.
+        (100_722, Profile::All),
     ];
     let work = |part: &[(u64, Profile)]| {
         for (seed, profile) in part {
