@@ -113,12 +113,13 @@ impl Transaction {
             conflicts: self.0.conflicts,
             ..v1::ExecuteRequest::default()
         };
-        let call = |c| {
-            let request = request.clone();
-            async move { service(c).execute(request).await }
-        };
         let mut doubt = None;
         loop {
+            let request = v1::ExecuteRequest { repeated_commit: doubt.is_some(), ..request.clone() };
+            let call = |c| {
+                let request = request.clone();
+                async move { service(c).execute(request).await }
+            };
             let failed = match self.0.client.run(None, false, call).await {
                 Ok((answer, node)) => return committed(&answer.into_inner(), &node.address),
                 Err(e) => e,

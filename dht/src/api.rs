@@ -132,6 +132,8 @@ pub struct Transact {
     /// The commit's id, if it may be asked for a second time: the same log with the same id is committed once. The
     /// operations with it may name only keys that are in the log.
     pub op: Option<OpId>,
+    /// Whether a commit with this id was asked for before.
+    pub is_repeated: bool,
     /// How often the transaction was begun anew after a conflict.
     pub conflicts: u32,
 }

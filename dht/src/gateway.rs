@@ -78,8 +78,8 @@ struct Open {
     wake_at: Time,
     backoff: Duration,
     stage: Stage,
-    /// It is given to this node's own home or to none, in one attempt.
-    is_here_only: bool,
+    /// No attempt follows one that may have been executed.
+    is_once: bool,
 }
 
 #[derive(Debug)]
@@ -211,17 +211,17 @@ impl DhtNode {
         ticket: Ticket,
         key: Key,
         operation: Operation,
-        is_here_only: bool,
+        is_once: bool,
     ) {
         if matches!(self.phase, Phase::Member | Phase::Leaving) {
-            self.open_operation(Asker::Job(ticket), key, operation, is_here_only);
+            self.open_operation(Asker::Job(ticket), key, operation, is_once);
         } else {
             let phase = self.phase;
             self.tx.inbox.push_back((ticket, Reply::Failed(Failure::NotReady { phase })));
         }
     }
 
-    fn open_operation(&mut self, asker: Asker, key: Key, operation: Operation, is_here_only: bool) {
+    fn open_operation(&mut self, asker: Asker, key: Key, operation: Operation, is_once: bool) {
         let (home, offset) = self.ctx.space.locate(key.as_bytes());
         let index = match self.gateway.free.pop() {
             Some(i) => i,
@@ -246,7 +246,7 @@ impl DhtNode {
             wake_at: self.ctx.now + self.ctx.config.operation_deadline,
             backoff: BACKOFF_MIN,
             stage: Stage::Pausing,
-            is_here_only,
+            is_once,
         };
         let is_read = matches!(open.operation, Operation::Get);
         if let Some(s) = self.gateway.sessions.get_mut(index) {
@@ -390,6 +390,16 @@ impl DhtNode {
         }
     }
 
+    /// Who seems to be home.
+    pub(crate) fn likely_home(&self, home: Slot, offset: Offset) -> Option<NodeRef> {
+        let hinted = self.gateway.hint(home, offset).and_then(|h| h.node);
+        let owner = || {
+            let r = self.ctx.space.replicas();
+            (0..r).find_map(|k| self.ctx.live_owner((home + k) % r, offset))
+        };
+        hinted.filter(|n| self.ctx.is_live(n.id)).or_else(owner)
+    }
+
     /// Sends the next attempt to whoever seems to be home.
     fn next_attempt(&mut self, index: usize) {
         let now = self.ctx.now;
@@ -397,14 +407,7 @@ impl DhtNode {
         let Some(open) = s.open.as_ref() else { return };
         let (session, seq, home, offset) = (s.id, s.seq, open.home, open.offset);
         let hint = self.gateway.hint(home, offset);
-        let hinted = hint.and_then(|h| h.node).filter(|n| self.ctx.is_live(n.id));
-        let target = match hinted {
-            Some(n) => Some(n),
-            None => {
-                let r = self.ctx.space.replicas();
-                (0..r).find_map(|k| self.ctx.live_owner((home + k) % r, offset))
-            }
-        };
+        let target = self.likely_home(home, offset);
         let deadline = now + self.ctx.config.attempt_timeout;
         let Some(target) = target else {
             self.pause(index);
@@ -412,10 +415,9 @@ impl DhtNode {
         };
         let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { return };
         let is_first = open.outstanding.is_empty();
-        if open.is_here_only && (target.id != self.ctx.me.id || !is_first) {
+        if open.is_once && !is_first {
             let waited = now.since(open.began);
-            let f = if is_first { Failure::Unavailable { waited } } else { Failure::Unknown { waited } };
-            self.finish(index, Reply::Failed(f));
+            self.finish(index, Reply::Failed(Failure::Unknown { waited }));
             return;
         }
         if is_first {

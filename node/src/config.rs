@@ -101,6 +101,20 @@ pub const SETTINGS: &[Setting] = &[
         "An operation is answered within this",
     ),
     setting(
+        "connections-max",
+        &["KVNODE_CONNECTIONS_MAX"],
+        "N",
+        "10000",
+        "Connections of clients open at once; further ones are told so and closed",
+    ),
+    setting(
+        "requests-max",
+        &["KVNODE_REQUESTS_MAX"],
+        "N",
+        "65536",
+        "Operations of clients open at once; further ones are refused",
+    ),
+    setting(
         "ping-interval",
         &["KVNODE_PING_INTERVAL"],
         "TIME",

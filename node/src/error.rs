@@ -155,6 +155,8 @@ catalogue! {
     REQUEST_MALFORMED = "KV-REQ-001", InvalidArgument, 400, Usage, NotDone;
     /// Too many operations in a list.
     TOO_MANY_OPERATIONS = "KV-REQ-002", ResourceExhausted, 413, Usage, NotDone;
+    /// The node serves as many connections as it may.
+    TOO_MANY_CONNECTIONS = "KV-REQ-005", ResourceExhausted, 503, Timeout, NotDone;
     /// Declared, but not implemented yet.
     NOT_IMPLEMENTED = "KV-REQ-003", Unimplemented, 501, Usage, NotDone;
     /// Nothing is served at this path or with this method.

@@ -74,6 +74,8 @@ pub struct Settings {
     pub jsonrpc_bytes_max: usize,
     /// The transport's bounds and times.
     pub peers: PeerOptions,
+    /// Connections of clients open at once.
+    pub connections_max: usize,
     /// How long joining may take; none tries for ever.
     pub join_timeout: Option<Duration>,
     /// How long handing over may take at the end.
@@ -91,6 +93,7 @@ impl Default for Settings {
             core: Config::default(),
             jsonrpc_bytes_max: 1 << 20,
             peers: PeerOptions::default(),
+            connections_max: 10_000,
             join_timeout: Some(Duration::from_secs(60)),
             leave_timeout: Duration::from_secs(9),
         }
@@ -176,6 +179,7 @@ impl Process {
             jsonrpc_bytes_max: settings.jsonrpc_bytes_max,
             key_bytes_max: settings.core.key_bytes_max,
             value_bytes_max: settings.core.value_bytes_max,
+            connections_max: settings.connections_max,
             ..ServerInfo::new(addr, client_addr)
         };
         let serving = http::serve_clients(client_listener, handle.clone(), info, shutdown.clone());

@@ -5,7 +5,7 @@
 mod common;
 
 use client::{Client, Condition, Data, Error, Operation, Outcome, Value};
-use common::{DEAD_KEY, LOST_KEY, SHAKY_KEY, SILENT_KEY, fake_node};
+use common::{DEAD_KEY, LOST_KEY, SHAKY_KEY, SILENT_KEY, fake_node, fake_node_of};
 use dht::api::Phase;
 use proto::v1;
 use proto::v1::kv_client::KvClient;
@@ -282,4 +282,36 @@ async fn a_shutdown_lets_open_calls_end() {
     node.stop.cancel();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(TcpStream::connect(node.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_call_is_kept_and_the_outcome_is_unknown() {
+    let node = fake_node().await;
+    let mut kv = KvClient::new(channel(node.addr).await);
+    let mut call = tonic::Request::new(v1::GetRequest { key: SILENT_KEY.into() });
+    // Only the server is told: the client itself would wait.
+    call.metadata_mut().insert("grpc-timeout", "80m".parse().unwrap());
+    let began = std::time::Instant::now();
+    let e = kv.get(call).await.unwrap_err();
+    assert_eq!((e.code(), fact(&e, "outcome").as_str()), (Code::DeadlineExceeded, "unknown"), "{e:?}");
+    assert!(began.elapsed() < Duration::from_secs(3) && e.message().contains("grpc-timeout"), "{e:?}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_told_so_and_make_room_for_others() {
+    let node = fake_node_of(2).await;
+    let get = || v1::GetRequest { key: "k".into() };
+    let (mut a, b) = (KvClient::new(channel(node.addr).await), channel(node.addr).await);
+    let mut c = KvClient::new(channel(node.addr).await);
+    assert_eq!(a.get(get()).await.unwrap_err().code(), Code::NotFound);
+    let e = c.get(get()).await.unwrap_err();
+    assert_eq!((e.code(), fact(&e, "outcome").as_str()), (Code::ResourceExhausted, "not_done"), "{e:?}");
+    assert!(e.message().contains("--connections-max") && e.message().contains('2'), "{e:?}");
+    assert_eq!(http(node.addr, "GET", "/livez").await.0, 200, "probes are answered all the same");
+    drop(b);
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    while c.get(get()).await.unwrap_err().code() != Code::NotFound {
+        assert!(std::time::Instant::now() < until, "no room was made");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -118,10 +118,11 @@ async fn a_log_goes_from_node_to_node_and_commits_once() {
 
     // As if the answer had been lost: it is told again, and nothing is done a second time.
     kv.put("b", Value::int(9)).await.unwrap();
+    let commit = v1::ExecuteRequest { repeated_commit: true, ..commit };
     assert!(at[0].execute(commit.clone()).await.unwrap().into_inner().committed);
     assert_eq!(number(&kv.get("b").await.unwrap()), 9);
     // Under another id it is another commit of what has changed since.
-    let other = v1::ExecuteRequest { commit_id: vec![8; 16].into(), ..commit };
+    let other = v1::ExecuteRequest { commit_id: vec![8; 16].into(), repeated_commit: false, ..commit };
     let e = at[1].execute(other).await.unwrap_err();
     assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::Aborted, "KV-TX-001"));
     assert_eq!(fact(&e, "outcome"), "not_done");

@@ -11,10 +11,11 @@ pub mod registers;
 pub mod stamp;
 pub mod tx;
 pub mod value;
+mod varint;
 
 pub use change::{Change, Condition, Outcome, Refusal};
 pub use ledger::{Ledger, LedgerChange, Verdict};
-pub use ops::{OpEntry, OpLog, SessionId};
+pub use ops::{OpEntries, OpEntry, OpLog, SessionId};
 pub use record::{Key, Record};
 pub use registers::{Entry, Registers};
 pub use stamp::{Ballot, Stamp};

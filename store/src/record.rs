@@ -3,36 +3,84 @@
 use crate::ops::OpLog;
 use crate::tx::Lock;
 use crate::value::Value;
+use core::cmp::Ordering;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The first byte of keys that clients cannot name: no text contains it.
 pub const RESERVED: u8 = 0xff;
 
-/// A client's key. Cloning shares the bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Arc<[u8]>);
+/// Keys up to this length are kept in place.
+const INLINE_MAX: usize = 22;
+
+/// A client's key. Short ones are kept in place, which saves every map an allocation a key; cloning a longer one
+/// shares the bytes.
+#[derive(Clone)]
+pub struct Key(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Inline { len: u8, bytes: [u8; INLINE_MAX] },
+    Shared(Arc<[u8]>),
+}
 
 impl Key {
     /// The key with these bytes.
     pub fn new(bytes: &[u8]) -> Key {
-        Key(bytes.into())
+        let mut inline = [0; INLINE_MAX];
+        match (u8::try_from(bytes.len()), inline.get_mut(..bytes.len())) {
+            (Ok(len), Some(room)) => {
+                room.copy_from_slice(bytes);
+                Key(Bytes::Inline { len, bytes: inline })
+            }
+            _ => Key(Bytes::Shared(bytes.into())),
+        }
     }
 
     /// Whether it is one of those that clients cannot name.
     pub fn is_reserved(&self) -> bool {
-        self.0.first() == Some(&RESERVED)
+        self.as_bytes().first() == Some(&RESERVED)
     }
 
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Bytes::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
+            Bytes::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+        write!(f, "{:?}", String::from_utf8_lossy(self.as_bytes()))
     }
 }
 
@@ -88,8 +136,30 @@ impl Record {
     pub fn weight(&self, key: &Key) -> usize {
         let value = self.value.as_ref().map_or(0, |v| v.as_bytes().len());
         let lock = |o: &OpLog| o.lock.as_ref().map_or(0, |l| l.weight());
-        let ops = self.ops.as_ref().map_or(0, |o| 96 + 40 * o.entries.len() + o.extra.len() + lock(o));
+        let of = |o: &OpLog| 64 + o.entries.packed_len() + o.extra.len() + lock(o);
+        let ops = self.ops.as_deref().map_or(0, of);
+        key.as_bytes().len() + value + ops + 170
+    }
+}
 
-        key.as_bytes().len() + value + ops + 200
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_compare_and_hash_as_their_bytes_do(a in proptest::collection::vec(0u8..3, 0..40),
+                                                   b in proptest::collection::vec(0u8..3, 0..40)) {
+            let (x, y) = (Key::new(&a), Key::new(&b));
+            prop_assert_eq!(x.as_bytes(), &a[..]);
+            prop_assert_eq!(x.cmp(&y), a.cmp(&b));
+            prop_assert_eq!(x == y, a == b);
+        }
+    }
+
+    #[test]
+    fn a_key_takes_three_words_and_an_entry_eight() {
+        assert_eq!((size_of::<Key>(), size_of::<crate::Entry>()), (24, 64));
     }
 }

@@ -24,10 +24,33 @@ pub struct Entry {
     pub mark: u32,
 }
 
+/// The place of a key in the order. The offset is kept as two words: in a tuple its alignment would cost eight
+/// bytes a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    high: u64,
+    low: u64,
+    key: Key,
+}
+
+impl Place {
+    fn new(offset: Offset, key: Key) -> Place {
+        let b = offset.to_be_bytes();
+        let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15] = b;
+        let high = u64::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
+        let low = u64::from_be_bytes([b8, b9, b10, b11, b12, b13, b14, b15]);
+        Place { high, low, key }
+    }
+
+    fn offset(&self) -> Offset {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+}
+
 /// The registers of one extent.
 #[derive(Clone, Debug, Default)]
 pub struct Registers {
-    map: BTreeMap<(Offset, Key), Entry>,
+    map: BTreeMap<Place, Entry>,
     weight: usize,
     unfinished: BTreeSet<(Offset, Key)>,
 }
@@ -59,13 +82,13 @@ impl Registers {
 
     /// The entry of a key.
     pub fn get(&self, offset: Offset, key: &Key) -> Option<&Entry> {
-        // A tuple key cannot be looked up by parts, and cloning a key is one counter.
-        self.map.get(&(offset, key.clone()))
+        // A place cannot be looked up by parts, and cloning a key is a copy or one counter.
+        self.map.get(&Place::new(offset, key.clone()))
     }
 
     /// Sets a key's local mark.
     pub fn set_mark(&mut self, offset: Offset, key: &Key, mark: u32) {
-        if let Some(e) = self.map.get_mut(&(offset, key.clone())) {
+        if let Some(e) = self.map.get_mut(&Place::new(offset, key.clone())) {
             e.mark = mark;
         }
     }
@@ -73,26 +96,27 @@ impl Registers {
     /// Replaces the entry of a key.
     pub fn insert(&mut self, offset: Offset, key: Key, entry: Entry) {
         self.weight += entry.record.weight(&key);
-        let at = (offset, key);
-        let is_now = is_unfinished(&at.1, &entry.record);
-        let mut was_before = false;
+        let is_now = is_unfinished(&key, &entry.record);
+        let was_before;
+        let at = Place::new(offset, key.clone());
         if let Some(slot) = self.map.get_mut(&at) {
-            was_before = is_unfinished(&at.1, &slot.record);
-            self.weight -= slot.record.weight(&at.1);
+            was_before = is_unfinished(&at.key, &slot.record);
+            self.weight -= slot.record.weight(&at.key);
             *slot = entry;
         } else {
-            self.map.insert(at.clone(), entry);
+            was_before = false;
+            self.map.insert(at, entry);
         }
         match (was_before, is_now) {
-            (false, true) => drop(self.unfinished.insert(at)),
-            (true, false) => drop(self.unfinished.remove(&at)),
+            (false, true) => drop(self.unfinished.insert((offset, key))),
+            (true, false) => drop(self.unfinished.remove(&(offset, key))),
             (true, true) | (false, false) => {}
         }
     }
 
     /// Removes a key.
     pub fn remove(&mut self, offset: Offset, key: &Key) -> Option<Entry> {
-        let gone = self.map.remove(&(offset, key.clone()))?;
+        let gone = self.map.remove(&Place::new(offset, key.clone()))?;
         self.weight -= gone.record.weight(key);
         if is_unfinished(key, &gone.record) {
             self.unfinished.remove(&(offset, key.clone()));
@@ -102,9 +126,9 @@ impl Registers {
 
     /// Takes out everything at `offset` and above.
     pub fn split_off(&mut self, offset: Offset) -> Registers {
-        let map = self.map.split_off(&(offset, Key::new(b"")));
+        let map = self.map.split_off(&Place::new(offset, Key::new(b"")));
         let unfinished = self.unfinished.split_off(&(offset, Key::new(b"")));
-        let weight = map.iter().map(|((_, k), e)| e.record.weight(k)).sum();
+        let weight = map.iter().map(|(p, e)| e.record.weight(&p.key)).sum();
         self.weight -= weight;
         Registers { map, weight, unfinished }
     }
@@ -122,21 +146,17 @@ impl Registers {
         extent: Extent,
         after: Option<&(Offset, Key)>,
     ) -> impl Iterator<Item = (Offset, &'a Key, &'a Entry)> + use<'a> {
-        let low = match after {
-            Some(a) if a.0 >= extent.lo => Bound::Excluded(a.clone()),
-            _ => Bound::Included((extent.lo, Key::new(b""))),
-        };
-        let low_offset = match &low {
-            Bound::Excluded(a) | Bound::Included(a) => a.0,
-            Bound::Unbounded => 0,
+        let (from, low) = match after {
+            Some(a) if a.0 >= extent.lo => (a.0, Bound::Excluded(Place::new(a.0, a.1.clone()))),
+            _ => (extent.lo, Bound::Included(Place::new(extent.lo, Key::new(b"")))),
         };
         // An `after` beyond the extent leaves nothing.
-        (low_offset <= extent.hi)
+        (from <= extent.hi)
             .then(|| self.map.range((low, Bound::Unbounded)))
             .into_iter()
             .flatten()
-            .take_while(move |((o, _), _)| *o <= extent.hi)
-            .map(|((o, k), e)| (*o, k, e))
+            .map(|(p, e)| (p.offset(), &p.key, e))
+            .take_while(move |(o, _, _)| *o <= extent.hi)
     }
 
     /// The keys of `extent` that a transaction has a hold on, and the reserved ones.
@@ -147,13 +167,13 @@ impl Registers {
 
     /// All entries in order.
     pub fn iter(&self) -> impl Iterator<Item = (Offset, &Key, &Entry)> {
-        self.map.iter().map(|((o, k), e)| (*o, k, e))
+        self.map.iter().map(|(p, e)| (p.offset(), &p.key, e))
     }
 
     /// Changes all entries in place; the records must keep their weights.
     pub fn for_each_mut(&mut self, mut f: impl FnMut(Offset, &Key, &mut Entry)) {
-        for ((o, k), e) in &mut self.map {
-            f(*o, k, e);
+        for (p, e) in &mut self.map {
+            f(p.offset(), &p.key, e);
         }
     }
 

@@ -142,7 +142,7 @@ pub(super) fn read_of(record: &Record, operation: &Operation) -> Answer {
 fn repeated(reign: &Reign, record: &Record, a: &Attempt) -> Option<Decision> {
     if let Some(e) = record.ops.as_ref().and_then(|o| o.get(a.session)) {
         if e.seq == a.seq {
-            let done = Answer::Done { version: e.n, result: e.result.clone() };
+            let done = Answer::Done { version: e.n, result: e.result };
             return Some(Decision::Confirmed(done, Answer::Unknown));
         }
         if e.seq > a.seq {

@@ -33,7 +33,7 @@ impl DhtNode {
         r.keys.remove(at);
         r.floor = r.floor.max(stamp);
         for e in f.record.ops.iter().flat_map(|o| &o.entries) {
-            r.note_evicted(e);
+            r.note_evicted(&e);
         }
         r.note_absent(at.clone());
         let voters = self.voters(at.0, SlotSet::default());

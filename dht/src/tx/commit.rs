@@ -105,6 +105,8 @@ pub(crate) struct Commit {
     locks_after: Vec<(Key, Seen, Intent)>,
     /// Whether an earlier commit of the same log may have been done.
     may_be_applied: bool,
+    /// Whether it may still be under way, so that more will be known later.
+    may_end: bool,
     /// Whether the client has its reply although the outcome is not known here.
     is_told: bool,
     tx: Option<TxId>,
@@ -130,6 +132,7 @@ impl Commit {
             conflict_keys: Vec::new(),
             locks_after: Vec::new(),
             may_be_applied: false,
+            may_end: false,
             is_told: false,
             tx: None,
         }
@@ -182,7 +185,7 @@ impl Commit {
                     intent: intent.clone(),
                     validates: self.plan.len() < self.log.entries.len(),
                     op: self.op,
-                    waits: self.is_ordered() || self.asked.op.is_some(),
+                    waits: self.is_ordered() || self.asked.is_repeated,
                 })),
                 (_, _) => {
                     let (seen, intent, op) = (*seen, intent.clone(), self.op);
@@ -245,9 +248,11 @@ impl Commit {
             self.end_early();
             return;
         }
-        // If this may be a second commit of the log, the first may have set that lock, or been applied.
-        let is_uncertain = matches!(refusal, Refusal::Locked | Refusal::Forgotten);
-        self.may_be_applied |= is_uncertain && self.asked.op.is_some();
+        // The first commit of the log may have set that lock, or been applied.
+        if self.asked.is_repeated {
+            self.may_be_applied |= matches!(refusal, Refusal::Locked | Refusal::Forgotten);
+            self.may_end |= *refusal == Refusal::Locked;
+        }
         self.conflict_keys.push(key);
     }
 
@@ -255,7 +260,7 @@ impl Commit {
     fn lose(&mut self, now: Time, out: &mut Vec<Act>) {
         let waited = now.since(self.began);
         let is_whole = self.asked.log.entries.is_empty() && self.asked.commit;
-        if (is_whole || self.may_be_applied) && waited < self.terms.patience {
+        if (is_whole || self.may_end) && waited < self.terms.patience {
             out.push(Act::Again);
         } else if self.may_be_applied {
             out.push(Act::Reply(Reply::Failed(Failure::Unknown { waited })));

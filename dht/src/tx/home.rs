@@ -26,6 +26,9 @@ const GRACE: Duration = Duration::from_millis(10);
 /// The longest pause before a home is asked again of what a replica shows unfinished.
 const ASK_PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// Homes asked in one turn.
+const ASKS_MAX: usize = 8;
+
 /// What a replica shows unfinished.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unfinished {
@@ -177,7 +180,7 @@ impl DhtNode {
             return;
         }
         self.tx.next_look = now + Duration::from_millis(300);
-        let mut found: Vec<(Key, Record)> = Vec::new();
+        let mut found: Vec<(Key, Stamp, Record)> = Vec::new();
         let mut stale = Vec::new();
         for r in self.homes.reigns.iter().filter(|r| r.is_reigning() && !r.is_draining) {
             let pieces = self.acceptors.parts(r.anchor, r.extent).map(|(_, a)| a);
@@ -188,7 +191,7 @@ impl DhtNode {
                     && let Some(e) = a.registers.get(*offset, key)
                 {
                     if e.mark == r.serial {
-                        found.push((key.clone(), e.record.clone()));
+                        found.push((key.clone(), e.stamp, e.record.clone()));
                     } else if r.keys.get(&(*offset, key.clone())).is_none_or(|k| k.sync.is_none()) {
                         stale.push(((r.home, r.extent.lo), (*offset, key.clone())));
                     }
@@ -201,12 +204,12 @@ impl DhtNode {
         }
         self.ask_homes_of_unfinished();
         let look_at = now + self.ctx.config.lock_age_max;
-        for (key, record) in found {
+        for (key, stamp, record) in found {
             if let Some(lock) = record.lock() {
                 self.meet_lock(&key, &lock.tx, lock.version, look_at);
             } else if let Some(value) = &record.value {
                 let ledger = Ledger::decode(value);
-                self.meet_ledger(&key, ledger.as_ref());
+                self.meet_ledger(&key, stamp, ledger.as_ref());
             }
         }
     }
@@ -230,7 +233,7 @@ impl DhtNode {
         for (key, stamp) in here {
             let first = Unfinished { stamp, ask_at: now + age_max, pause: age_max };
             let u = self.tx.unfinished.entry(key.clone()).or_insert(first);
-            if u.ask_at <= now {
+            if u.ask_at <= now && due.len() < ASKS_MAX {
                 u.pause = (u.pause * 2).min(ASK_PAUSE_MAX);
                 u.ask_at = now + u.pause;
                 due.push(key);

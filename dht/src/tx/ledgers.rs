@@ -57,7 +57,7 @@ struct Own {
 #[derive(Debug)]
 pub(crate) enum LedgerAct {
     /// An operation on it.
-    Ask { job: u64, key: Key, operation: Operation, is_here_only: bool },
+    Ask { job: u64, key: Key, operation: Operation, is_once: bool },
     /// A transaction gets its entry, or none.
     Opened(u64, Option<TxId>),
     /// What came of a decision.
@@ -76,9 +76,9 @@ pub(crate) struct Ledgers {
     failed_creations: u32,
 }
 
-fn ask(job: u64, own: &Own, change: LedgerChange, is_here_only: bool) -> LedgerAct {
+fn ask(job: u64, own: &Own, change: LedgerChange, is_once: bool) -> LedgerAct {
     let operation = Operation::Tx(Box::new(TxChange::Ledger(change)));
-    LedgerAct::Ask { job, key: own.key.clone(), operation, is_here_only }
+    LedgerAct::Ask { job, key: own.key.clone(), operation, is_once }
 }
 
 impl Ledgers {

@@ -33,7 +33,7 @@ use ledgers::{LedgerAct, Ledgers};
 use rand_core::RngCore;
 use ring::Time;
 use std::collections::{BTreeMap, VecDeque};
-use store::{Key, Ledger, OpId, SessionId, TxId};
+use store::{Key, Ledger, OpId, SessionId, Stamp, TxId};
 use takeover::Takeover;
 use watch::{Next, Watch};
 
@@ -45,6 +45,8 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
 const SALTS_MAX: u32 = 4096;
 /// A coordinator that the member table does not know counts as gone after this.
 const STRANGER_WAIT: Duration = Duration::from_secs(1);
+/// An empty ledger of a live coordinator that stays as it is for so long is not in use.
+const ORPHAN_WAIT: Duration = Duration::from_secs(30);
 
 /// Which part of which job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +86,8 @@ pub(crate) struct Transactions {
     last_ledger: u64,
     watches: BTreeMap<TxId, u64>,
     takeovers: BTreeMap<Key, u64>,
-    /// Coordinators of ledgers here that the member table does not know, since when.
-    strangers: BTreeMap<Key, Time>,
+    /// Ledgers here that may have nobody, with the stamp at which they stand since when.
+    strangers: BTreeMap<Key, (Stamp, Time)>,
     /// Answers for jobs.
     pub(crate) inbox: VecDeque<(Ticket, Reply)>,
     wakes: std::collections::BTreeSet<(Time, u64)>,
@@ -248,7 +250,7 @@ impl DhtNode {
         self.tx.wakes.insert((at, job));
     }
 
-    /// A key whose home slot is this node's, so that decisions take one round trip.
+    /// A key of which this node is home, so that decisions take one round trip; if there is none, any.
     fn make_ledger(&mut self) {
         self.tx.last_ledger += 1;
         let (me, number) = (self.ctx.me.id, self.tx.last_ledger);
@@ -256,7 +258,7 @@ impl DhtNode {
         for salt in 0..SALTS_MAX {
             let k = Ledger::key(me, number, salt);
             let (home, offset) = self.ctx.space.locate(k.as_bytes());
-            if self.acceptors.active(home, offset).is_some() {
+            if self.likely_home(home, offset).is_some_and(|n| n.id == me) {
                 key = k;
                 break;
             }
@@ -270,8 +272,8 @@ impl DhtNode {
     fn act_on_ledgers(&mut self, acts: Vec<LedgerAct>) {
         for act in acts {
             match act {
-                LedgerAct::Ask { job, key, operation, is_here_only } => {
-                    self.begin_job_operation(Ticket { job, part: 0 }, key, operation, is_here_only);
+                LedgerAct::Ask { job, key, operation, is_once } => {
+                    self.begin_job_operation(Ticket { job, part: 0 }, key, operation, is_once);
                 }
                 LedgerAct::Opened(job, tx) => match self.tx.jobs.get(&job) {
                     Some(Job::Commit(..)) => {
@@ -494,20 +496,33 @@ impl DhtNode {
     }
 
     /// A ledger was met at its home: if nobody else will, it is finished here.
-    pub(crate) fn meet_ledger(&mut self, key: &Key, ledger: Option<&Ledger>) {
+    pub(crate) fn meet_ledger(&mut self, key: &Key, stamp: Stamp, ledger: Option<&Ledger>) {
         let Some(coordinator) = Ledger::coordinator(key) else { return };
         let (now, is_live) = (self.ctx.now, self.ctx.is_live(coordinator));
         let is_known = self.ctx.members.get(coordinator).is_some();
         let is_closed = ledger.is_some_and(|l| l.is_closed);
-        if is_live && !is_closed || self.tx.takeovers.contains_key(key) || self.tx.ledgers.knows(key) {
+        if self.tx.takeovers.contains_key(key) || self.tx.ledgers.knows(key) {
             self.tx.strangers.remove(key);
             return;
         }
-        if !is_known && !is_closed {
-            let since = *self.tx.strangers.entry(key.clone()).or_insert(now);
-            if now.since(since) < STRANGER_WAIT {
+        // A coordinator closes what it does not use; an empty ledger that stays is one whose creation it did not
+        // hear of.
+        let is_empty = ledger.is_some_and(|l| l.entries.is_empty());
+        let wait = match (is_closed, is_live, is_known) {
+            (true, _, _) | (false, false, true) => Duration::ZERO,
+            (false, false, false) => STRANGER_WAIT,
+            (false, true, _) if is_empty => ORPHAN_WAIT,
+            (false, true, _) => {
+                self.tx.strangers.remove(key);
                 return;
             }
+        };
+        let since = self.tx.strangers.entry(key.clone()).or_insert((stamp, now));
+        if since.0 != stamp {
+            *since = (stamp, now);
+        }
+        if now.since(since.1) < wait {
+            return;
         }
         self.tx.strangers.remove(key);
         let mut takeover = Takeover::new(

@@ -43,6 +43,8 @@ pub struct ServerInfo {
     pub jsonrpc_bytes_max: usize,
     /// The nodes that the process has besides its first; none if it cannot have any.
     pub virtual_nodes: Option<Arc<VirtualNodes>>,
+    /// Connections open at once; further ones are told so.
+    pub connections_max: usize,
     /// A read through a quorum is tried once in this time, for readiness.
     pub probe_interval: Duration,
 }
@@ -61,6 +63,7 @@ impl ServerInfo {
             batch_operations_max: 1000,
             jsonrpc_bytes_max: 1 << 20,
             virtual_nodes: None,
+            connections_max: 10_000,
             probe_interval: Duration::from_secs(1),
         }
     }

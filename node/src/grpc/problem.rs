@@ -132,7 +132,7 @@ pub fn failure(f: &Failure, key: &str) -> Problem {
             error::NODE_BUSY,
             "too many operations are waiting; nothing was done".into(),
             "a queue of this node or of the key's home is full".into(),
-            "try again after a pause, with fewer operations at once".into(),
+            "try again after a pause with fewer operations at once, or raise --requests-max (KVNODE_REQUESTS_MAX)".into(),
         ),
         Failure::Full => r(
             error::MEMORY_FULL,

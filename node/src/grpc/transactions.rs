@@ -49,7 +49,14 @@ impl Api {
             finishes.push(one.finish);
         }
         let key = steps.first().map(|s| String::from_utf8_lossy(s.key.as_bytes()).into_owned());
-        let asked = Transact { log, steps, commit: r.commit, op, conflicts: r.conflicts };
+        let asked = Transact {
+            log,
+            steps,
+            commit: r.commit,
+            op,
+            is_repeated: r.repeated_commit,
+            conflicts: r.conflicts,
+        };
         let reply = self.handle().request(Ask::Transact(Box::new(asked))).await.map_err(closed)?;
         let done = match reply {
             Reply::Transacted(done) => done,

@@ -48,10 +48,8 @@ impl Scalaris {
         }
         let Reply::Failed(f) = reply else { return Err(unexpected(&reply)) };
         let first = keys.first().map_or("", String::as_str);
-        Ok(match change_failed(&f, first)? {
-            Outcome::Abort(_) => Outcome::Abort(keys),
-            other => other,
-        })
+        let outcome = change_failed(&f, first)?;
+        Ok(if matches!(outcome, Outcome::Abort(_)) { Outcome::Abort(keys) } else { outcome })
     }
 
     async fn commit_one(&self, key: String, entry: Entry) -> Result<Outcome, Error> {

@@ -47,6 +47,11 @@ struct Map {
 
 /// Starts one on a free port of loopback.
 pub(crate) async fn fake_node() -> FakeNode {
+    fake_node_of(10_000).await
+}
+
+/// Starts one that serves so many connections.
+pub(crate) async fn fake_node_of(connections_max: usize) -> FakeNode {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (handle, mut calls) = NodeHandle::channel(64);
@@ -76,6 +81,7 @@ pub(crate) async fn fake_node() -> FakeNode {
         probe_interval: Duration::from_millis(100),
         value_bytes_max: 1 << 20,
         key_bytes_max: 1 << 10,
+        connections_max,
         ..ServerInfo::new(me.addr, addr)
     };
     tokio::spawn(serve_clients(listener, handle, info, stop.clone()));

@@ -88,7 +88,7 @@ pub(super) fn configuration(c: &Configuration) -> wire::Configuration {
 }
 
 fn op_log(log: &OpLog) -> wire::OpLog {
-    let entry = |e: &store::OpEntry| wire::OpEntry {
+    let entry = |e: store::OpEntry| wire::OpEntry {
         session: e.session.0,
         seq: e.seq,
         n: e.n,

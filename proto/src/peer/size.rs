@@ -98,8 +98,6 @@ fn answer_size(answer: &Answer) -> usize {
 }
 
 fn ops_size(log: &OpLog) -> usize {
-    let result = |e: &store::OpEntry| e.result.as_ref().map_or(0, |v| v.as_bytes().len());
-    log.extra.len()
-        + log.lock.as_ref().map_or(0, |l| l.weight())
-        + log.entries.iter().map(|e| 32 + result(e)).sum::<usize>()
+    // Packed they take about as much as on the wire, without the tags.
+    log.extra.len() + log.lock.as_ref().map_or(0, |l| l.weight()) + log.entries.packed_len() * 2
 }

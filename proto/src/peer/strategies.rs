@@ -68,9 +68,9 @@ fn ops() -> impl Strategy<Value = OpLog> {
     });
     (any::<u64>(), vec(entry, 0..4), bytes(), maybe(lock())).prop_map(|(floor, entries, extra, lock)| OpLog {
         floor,
-        entries: entries.into(),
+        entries: entries.into_iter().collect(),
         lock: lock.map(Box::new),
-        extra,
+        extra: extra.into(),
     })
 }
 fn tx_id() -> impl Strategy<Value = TxId> {

@@ -139,7 +139,7 @@ fn op_log(log: wire::OpLog) -> Taken<Box<OpLog>> {
     };
     let entries = log.entries.into_iter().map(entry).collect::<Taken<_>>()?;
     let lock = log.lock.map(super::transaction::lock).transpose()?.map(Box::new);
-    Ok(Box::new(OpLog { floor: log.floor, entries, lock, extra: log.extra.to_vec() }))
+    Ok(Box::new(OpLog { floor: log.floor, entries, lock, extra: log.extra.as_ref().into() }))
 }
 
 pub(super) fn some_record(r: wire::Record) -> Taken<Record> {

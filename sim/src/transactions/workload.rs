@@ -265,6 +265,7 @@ impl Clients {
             steps: open.steps.clone(),
             commit,
             op,
+            is_repeated: open.is_doubtful,
             conflicts: open.conflicts,
         }))
     }
