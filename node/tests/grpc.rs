@@ -308,9 +308,10 @@ async fn connections_beyond_the_limit_are_told_so_and_make_room_for_others() {
     assert!(fact(&e, "fix").contains("--connections-max") && e.message().contains("2 connections"), "{e:?}");
     assert_eq!(http(node.addr, "GET", "/livez").await.0, 200, "probes are answered all the same");
     drop(b);
-    let until = std::time::Instant::now() + Duration::from_secs(5);
+    let mut left = 100;
     while c.get(get()).await.unwrap_err().code() != Code::NotFound {
-        assert!(std::time::Instant::now() < until, "no room was made");
+        left -= 1;
+        assert!(left > 0, "no room was made");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
