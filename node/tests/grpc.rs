@@ -158,12 +158,8 @@ async fn wrong_requests_get_clear_errors_and_change_nothing() {
     let e = kv.get(v1::GetRequest { key: "k".into() }).await.unwrap_err();
     assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::NotFound, "KV-KEY-001"));
     let mut tx = TransactionsClient::new(channel(node.addr).await);
-    let e =
-        tx.execute(v1::ExecuteRequest { log: vec![9; 9].into(), ..Default::default() }).await.unwrap_err();
-    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::InvalidArgument, "KV-TX-002"));
-    let operations = vec![v1::Operation { kind: None }; 1001];
-    let e = tx.execute(v1::ExecuteRequest { operations, ..Default::default() }).await.unwrap_err();
-    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::ResourceExhausted, "KV-REQ-002"));
+    let e = tx.execute(v1::ExecuteRequest::default()).await.unwrap_err();
+    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::Unimplemented, "KV-REQ-003"));
     assert_eq!(node.changes.load(Ordering::SeqCst), 0);
 }
 
@@ -234,7 +230,7 @@ async fn pages_answer_and_readiness_follows_the_node() {
         assert!(text.contains(check), "{text}");
     }
     let (code, text) = http(node.addr, "GET", "/").await;
-    assert!(code == 200 && text.contains("/ui/app.js"), "{text}");
+    assert!(code == 200 && text.contains("1 node, 3 replicas, can lose 0 nodes"), "{text}");
     let (code, text) = http(node.addr, "GET", "/nothing").await;
     assert!(code == 404 && text.contains("KV-REQ-004") && text.contains("/readyz"), "{text}");
     assert_eq!(http(node.addr, "POST", "/readyz").await.0, 405);
@@ -312,9 +308,10 @@ async fn connections_beyond_the_limit_are_told_so_and_make_room_for_others() {
     assert!(fact(&e, "fix").contains("--connections-max") && e.message().contains("2 connections"), "{e:?}");
     assert_eq!(http(node.addr, "GET", "/livez").await.0, 200, "probes are answered all the same");
     drop(b);
-    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    let mut left = 100;
     while c.get(get()).await.unwrap_err().code() != Code::NotFound {
-        assert!(tokio::time::Instant::now() < until, "no room was made");
+        left -= 1;
+        assert!(left > 0, "no room was made");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
