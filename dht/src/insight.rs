@@ -197,17 +197,15 @@ mod tests {
         }
 
         fn insight(&mut self) -> Insight {
-            match self.ask(Request::Insight) {
-                Reply::Insight(i) => *i,
-                other => panic!("{other:?}"),
-            }
+            let Reply::Insight(i) = self.ask(Request::Insight) else { panic!("no insight") };
+            *i
         }
 
         fn sights(&mut self, key: &Key) -> Vec<ReplicaSight> {
-            match self.ask(Request::Inspect { key: key.clone() }) {
-                Reply::Inspected(all) => all.iter().map(|r| r.sight).collect(),
-                other => panic!("{other:?}"),
-            }
+            let Reply::Inspected(all) = self.ask(Request::Inspect { key: key.clone() }) else {
+                panic!("not inspected")
+            };
+            all.iter().map(|r| r.sight).collect()
         }
     }
 
