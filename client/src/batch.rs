@@ -10,11 +10,16 @@ use proto::v1::operation_result::Kind as Done;
 
 /// One operation of a batch.
 #[derive(Clone, Debug)]
-pub struct Operation(v1::Operation);
+pub struct Operation(pub(crate) v1::Operation);
 
 impl Operation {
     fn new(kind: Op) -> Operation {
         Operation(v1::Operation { kind: Some(kind) })
+    }
+
+    /// Whether a missing key is an answer to it, not a failure.
+    pub fn is_read_or_delete(&self) -> bool {
+        matches!(self.0.kind, Some(Op::Get(_) | Op::Delete(_)))
     }
 
     /// As [`Client::get`].
@@ -75,12 +80,20 @@ impl Client {
             async move { kv(c).batch(v1::BatchRequest { operations }).await }
         };
         let (answer, node) = self.run(None, is_read, call).await?;
-        let results = answer.into_inner().results;
-        if results.len() != operations.len() {
-            return Err(Error::nonsense(&node.address, "another number of results than of operations"));
-        }
-        Ok(results.into_iter().map(|r| answer_of(r.kind, &node.address)).collect())
+        answers_of(answer.into_inner().results, operations.len(), &node.address)
     }
+}
+
+/// The results of `wanted` operations.
+pub(crate) fn answers_of(
+    results: Vec<v1::OperationResult>,
+    wanted: usize,
+    endpoint: &str,
+) -> Result<Vec<Result<Answer, Error>>, Error> {
+    if results.len() != wanted {
+        return Err(Error::nonsense(endpoint, "another number of results than of operations"));
+    }
+    Ok(results.into_iter().map(|r| answer_of(r.kind, endpoint)).collect())
 }
 
 fn answer_of(kind: Option<Done>, endpoint: &str) -> Result<Answer, Error> {

@@ -24,11 +24,13 @@ mod calls;
 mod error;
 mod pool;
 mod route;
+mod transaction;
 
 pub use batch::{Answer, Operation};
 pub use error::{Detail, Error, Outcome};
 pub use proto::v1;
 pub use store::{Condition, Data, Value};
+pub use transaction::Transaction;
 
 use error::Failed;
 use parking_lot::RwLock;
@@ -160,6 +162,11 @@ impl Client {
             connections: 1,
             is_routing: true,
         }
+    }
+
+    /// How long a transaction may take with everything that it is begun anew for.
+    pub(crate) fn transaction_deadline(&self) -> Duration {
+        self.0.config.deadline
     }
 
     /// The node to try in attempt number `attempt`.

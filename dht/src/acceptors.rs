@@ -17,6 +17,9 @@ use store::{Ballot, Entry, Key, Stamp};
 pub struct Acceptors {
     owned: BTreeMap<(Slot, Offset), Acceptor>,
     frozen: Vec<Acceptor>,
+    /// Members that froze before they were complete, and never will be: what was donated or given to them does
+    /// not count. (slot, extent, since), kept until a later member of the slot is complete.
+    unfinished: Vec<(Slot, Extent, u64)>,
 }
 
 /// Turns an acceptor's refusal into the answer to a request; who might be the owner is filled in by the node.
@@ -218,7 +221,7 @@ impl Acceptors {
                 if a.is_frozen
                     && let Some(a) = self.owned.remove(&(slot, lo))
                 {
-                    self.frozen.push(a);
+                    self.freeze(a);
                 }
             }
         }
@@ -284,6 +287,15 @@ impl Acceptors {
             }
         }
         self.frozen = kept;
+        let unfinished = std::mem::take(&mut self.unfinished);
+        self.unfinished = unfinished
+            .into_iter()
+            .flat_map(|(s, e, at)| {
+                let rest: Vec<Extent> =
+                    if s == slot && at < since { e.minus(&extent).collect() } else { vec![e] };
+                rest.into_iter().map(move |e| (s, e, at))
+            })
+            .collect();
     }
 
     /// What is owned, by slot and extent, joined where adjacent whatever the state.
@@ -328,7 +340,46 @@ impl Acceptors {
     /// Keeps memory whose member was replaced while it was on its way here.
     pub fn insert_frozen(&mut self, mut acceptor: Acceptor) {
         acceptor.is_frozen = true;
-        self.frozen.push(acceptor);
+        self.freeze(acceptor);
+    }
+
+    fn freeze(&mut self, acceptor: Acceptor) {
+        if acceptor.is_complete {
+            self.frozen.push(acceptor);
+        } else {
+            self.unfinished.push((acceptor.slot, acceptor.extent, acceptor.since()));
+        }
+    }
+
+    /// Members that froze here before they were complete.
+    pub fn unfinished(&self) -> &[(Slot, Extent, u64)] {
+        &self.unfinished
+    }
+
+    /// The frozen memory of a member over exactly `extent`, cut out of what there is.
+    pub fn frozen_part(&mut self, slot: Slot, since: u64, extent: Extent) -> Option<&mut Acceptor> {
+        let i = self
+            .frozen
+            .iter()
+            .position(|a| a.slot == slot && a.since() == since && a.extent.covers(&extent))?;
+        if self.frozen.get(i)?.extent.lo < extent.lo {
+            let high = self.frozen.get_mut(i)?.split_off(extent.lo);
+            let low = std::mem::replace(self.frozen.get_mut(i)?, high);
+            self.frozen.push(low);
+        }
+        if let Some(after) = extent.hi.checked_add(1).filter(|_| self.frozen[i].extent.hi > extent.hi) {
+            let high = self.frozen.get_mut(i)?.split_off(after);
+            self.frozen.push(high);
+        }
+        self.frozen.get_mut(i)
+    }
+
+    /// Takes frozen memory over exactly `extent` out.
+    pub fn take_frozen(&mut self, slot: Slot, since: u64, extent: Extent) -> Option<Acceptor> {
+        self.frozen_part(slot, since, extent)?;
+        let i =
+            self.frozen.iter().position(|a| a.slot == slot && a.since() == since && a.extent == extent)?;
+        Some(self.frozen.swap_remove(i))
     }
 
     /// Whether any acceptor of the slot that is not frozen overlaps `extent`.

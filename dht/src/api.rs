@@ -2,13 +2,14 @@
 
 use crate::counters::Rounds;
 use crate::message::Message;
+use crate::tx::{Step, TxLog};
 use core::time::Duration;
 use paxos::Configuration;
 use ring::members::MemberInfo;
 use ring::{Extent, NodeId, NodeRef, Position, RingId, Slot};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use store::{Change, Key, Refusal, Value};
+use store::{Change, Key, OpId, Refusal, Value};
 
 /// Chosen by the caller, echoed in the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +41,8 @@ pub enum Request {
         /// What to do.
         change: Change,
     },
+    /// Operations of a transaction, and its commit.
+    Transact(Box<Transact>),
     /// The node's and the ring's state in short.
     Status,
     /// How much of what the node holds and does.
@@ -57,6 +60,15 @@ pub enum Request {
     Locate {
         /// The key.
         key: Key,
+    },
+    /// What this node's memory holds, below replication.
+    Scan {
+        /// The first position.
+        from: Position,
+        /// The last position.
+        to: Position,
+        /// Where the answer before ended.
+        after: Option<(Position, Key)>,
     },
     /// Hands over everything and leaves the ring; replied to when it has left, or cannot.
     Leave,
@@ -90,8 +102,10 @@ pub enum Reply {
         /// Its present value.
         value: Option<Value>,
     },
-    /// To `Get` or `Change`: no answer about the key.
+    /// To `Get`, `Change` or `Transact`: no answer about the key.
     Failed(Failure),
+    /// To `Transact`.
+    Transacted(Box<Transacted>),
     /// To `Status`.
     Status(Box<Status>),
     /// To `Insight`.
@@ -104,11 +118,62 @@ pub enum Reply {
     Ring(Vec<PieceView>),
     /// To `Locate`.
     Located(Box<Location>),
+    /// To `Scan`: in the order of position and key.
+    Scanned {
+        /// The keys that have a value.
+        held: Vec<Held>,
+        /// Whether there may be more after the last of them.
+        is_more: bool,
+    },
     /// To `Leave`: everything was handed over, or there was nobody to hand it to.
     Left {
         /// Whether every piece found a new owner.
         is_clean: bool,
     },
+}
+
+/// A call of a transaction: operations on its log, and whether it is committed after them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Transact {
+    /// The log that the call before gave back; empty at first.
+    pub log: TxLog,
+    /// The operations, each seeing those before it.
+    pub steps: Vec<Step>,
+    /// Whether it is committed.
+    pub commit: bool,
+    /// The commit's id, if it may be asked for a second time: the same log with the same id is committed once. The
+    /// operations with it may name only keys that are in the log.
+    pub op: Option<OpId>,
+    /// Whether a commit with this id was asked for before.
+    pub is_repeated: bool,
+    /// How often the transaction was begun anew after a conflict.
+    pub conflicts: u32,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transacted {
+    /// For the next call; empty at the end of the transaction.
+    pub log: TxLog,
+    /// One reply for each operation: `Value`, `Changed` or `Refused`. What is written but not committed has
+    /// version 0.
+    pub results: Vec<Reply>,
+    /// How it stands.
+    pub outcome: TxOutcome,
+}
+
+/// How a transaction stands after a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxOutcome {
+    /// It goes on.
+    Open,
+    /// Committed; the keys written, with their versions where this call has installed them.
+    Committed(Vec<(Key, u64)>),
+    /// Not committed: an operation on this key failed.
+    Failed(Key),
+    /// Not committed: these keys were changed or held by others. None are named if the coordinator was taken for
+    /// dead.
+    Conflict(Vec<Key>),
 }
 
 /// Why there is no answer about a key. Unknown and not-done are never mixed up.
@@ -128,6 +193,17 @@ pub enum Failure {
     Busy,
     /// Not done: the home's memory is full.
     Full,
+    /// Not done: there is no such key for clients.
+    KeyReserved,
+    /// Not done: a commit that names itself must have seen every key before.
+    KeyNotInLog,
+    /// Not done: the transaction has too many keys.
+    TooManyKeys {
+        /// Its keys.
+        keys: usize,
+        /// The limit.
+        keys_max: usize,
+    },
     /// Not done: the key is too long.
     KeyTooLong {
         /// Its bytes.
@@ -300,6 +376,19 @@ pub struct PieceView {
     pub is_live: bool,
 }
 
+/// A key in one node's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The position of this replica.
+    pub position: Position,
+    /// The key.
+    pub key: Key,
+    /// Its value there.
+    pub value: Value,
+    /// Its version there.
+    pub version: u64,
+}
+
 /// Where a key lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
@@ -380,6 +469,15 @@ pub enum Event {
     },
     /// A replica was replaced and is complete.
     Replaced {
+        /// The slot.
+        slot: Slot,
+        /// The offsets.
+        extent: Extent,
+        /// The configuration.
+        configuration: Arc<Configuration>,
+    },
+    /// A replica that had been replaced goes on, its successor being gone.
+    Resumed {
         /// The slot.
         slot: Slot,
         /// The offsets.

@@ -43,8 +43,27 @@ pub struct Config {
     pub duty_interval: Duration,
     /// How long the member table must be unchanged before arcs are moved or replaced.
     pub settle_time: Duration,
+    /// How long an operation waits at a key's home behind a transaction's lock; less than `attempt_timeout`.
+    pub lock_wait: Duration,
+    /// How long a client's operation on one key goes on waiting behind transactions' locks.
+    pub lock_patience: Duration,
+    /// A transaction that somebody has met and that is undecided for so long is aborted.
+    pub lock_age_max: Duration,
+    /// How long a transaction is tried again after conflicts.
+    pub transaction_patience: Duration,
+    /// Transactions under way at once at this gateway.
+    pub transactions_max: usize,
+    /// Keys of one transaction.
+    pub transaction_keys_max: usize,
+    /// Operations of one transaction under way at once.
+    pub transaction_window: usize,
+    /// A ledger that nobody uses for so long is closed.
+    pub ledger_idle_max: Duration,
     /// How long operation ids stay in a record that is not written.
     pub operation_id_age: Duration,
+    /// A rule of the protocol that is broken, for tests of the simulator.
+    #[cfg(feature = "planted")]
+    pub planted: Option<crate::plant::Plant>,
 }
 
 impl Default for Config {
@@ -69,7 +88,17 @@ impl Default for Config {
             chunk_bytes_max: 8 << 20,
             duty_interval: Duration::from_millis(100),
             settle_time: Duration::from_millis(100),
+            lock_wait: Duration::from_millis(400),
+            lock_patience: Duration::from_secs(3),
+            lock_age_max: Duration::from_secs(1),
+            transaction_patience: Duration::from_secs(5),
+            transactions_max: 4096,
+            transaction_keys_max: 10_000,
+            transaction_window: 512,
+            ledger_idle_max: Duration::from_secs(1),
             operation_id_age: Duration::from_secs(60),
+            #[cfg(feature = "planted")]
+            planted: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::counters::Rounds;
 use crate::locations::Locations;
 use crate::message::Message;
+use crate::plant::Plant;
 use core::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
@@ -94,6 +95,16 @@ impl Context {
         self.n_counter
     }
 
+    /// What [`Context::draw_n`] would give.
+    pub(crate) fn next_n(&self) -> u64 {
+        self.n_counter + 1
+    }
+
+    /// The highest n drawn or met.
+    pub(crate) fn n(&self) -> u64 {
+        self.n_counter
+    }
+
     pub(crate) fn meet_n(&mut self, n: u64) {
         self.n_counter = self.n_counter.max(n);
     }
@@ -118,8 +129,30 @@ impl Context {
         self.owner(slot, offset).filter(|n| self.is_live(n.id))
     }
 
+    /// The rule that a test breaks in this node, if any.
+    pub(crate) fn planted(&self) -> Option<Plant> {
+        #[cfg(feature = "planted")]
+        return self.config.planted;
+        #[cfg(not(feature = "planted"))]
+        None
+    }
+
+    pub(crate) fn is_planted(&self, plant: Plant) -> bool {
+        self.planted() == Some(plant)
+    }
+
     pub(crate) fn is_live(&self, id: NodeId) -> bool {
         id == self.me.id || self.members.is_live(id)
+    }
+
+    /// Whom to ask for an offset: its owner, or, if nobody told of one, the node that should be it.
+    pub(crate) fn owner_or_guess(&self, slot: Slot, offset: Offset) -> Option<NodeRef> {
+        self.owner(slot, offset).or_else(|| {
+            let at = self.space.position(slot, offset);
+            // The first node clockwise: ends at or after the position come before those that lie around.
+            let others = self.members.live_infos().filter(|m| m.node.id != self.me.id);
+            others.min_by_key(|m| (m.end < at, m.end)).map(|m| m.node)
+        })
     }
 
     /// Corrects the location of one offset by what an acceptor said.
@@ -130,7 +163,7 @@ impl Context {
         asked: NodeId,
         hint: Option<NodeRef>,
     ) {
-        if self.owner(slot, offset).is_some_and(|o| o.id == asked && o.id != self.me.id) {
+        if self.owner(slot, offset).is_none_or(|o| o.id == asked && o.id != self.me.id) {
             match hint.filter(|h| h.id != asked) {
                 // Only this offset: how far the hint goes is told by the member table soon after.
                 Some(h) => self.locations.set(slot, Extent::point(offset), h),

@@ -132,10 +132,18 @@ impl MessageKind {
             | Message::ChangeAccept { .. }
             | Message::ChangeAcceptReply { .. }
             | Message::Install { .. } => MessageKind::Configuration,
-            Message::FillPull { .. } | Message::FillPage { .. } => MessageKind::Fill,
-            Message::FrozenQuery { .. }
+            Message::FillPull { .. }
+            | Message::FillPage { .. }
+            | Message::FrozenQuery { .. }
             | Message::FrozenReply { .. }
-            | Message::HandoverOffer { .. }
+            | Message::MemorySeek { .. }
+            | Message::MemoryFound { .. }
+            | Message::DonationQuery { .. }
+            | Message::DonationReply { .. }
+            | Message::FrozenPull { .. }
+            | Message::Refuse { .. }
+            | Message::RefuseReply { .. } => MessageKind::Fill,
+            Message::HandoverOffer { .. }
             | Message::HandoverContinue { .. }
             | Message::HandoverPage { .. }
             | Message::HandoverFinal { .. }

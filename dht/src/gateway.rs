@@ -15,11 +15,12 @@ use crate::counters::RoundKind;
 use crate::homes::Lookup;
 use crate::message::{Answer, Attempt, Denied, Era, Message, Operation, Sighting, SlotSet};
 use crate::node::DhtNode;
+use crate::tx::Ticket;
 use core::time::Duration;
 use rand_core::RngCore;
 use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
 use std::collections::BTreeMap;
-use store::{Ballot, Change, Key, Record, SessionId, Stamp, Value};
+use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, Value};
 
 /// How long a direct read waits before it goes to the home.
 const DIRECT_READ_WAIT: Duration = Duration::from_millis(100);
@@ -54,9 +55,18 @@ enum Stage {
     Pausing,
 }
 
+/// Who gets the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A client.
+    Client(RequestId),
+    /// A job of this node's transactions.
+    Job(Ticket),
+}
+
 #[derive(Clone, Debug)]
 struct Open {
-    id: RequestId,
+    asker: Asker,
     key: Key,
     home: Slot,
     offset: Offset,
@@ -69,6 +79,8 @@ struct Open {
     wake_at: Time,
     backoff: Duration,
     stage: Stage,
+    /// No attempt follows one that may have been executed.
+    is_once: bool,
 }
 
 #[derive(Debug)]
@@ -150,7 +162,7 @@ impl Gateway {
 }
 
 impl DhtNode {
-    fn check_limits(&self, key: &Key, change: Option<&Change>) -> Option<Failure> {
+    pub(crate) fn check_limits(&self, key: &Key, change: Option<&Change>) -> Option<Failure> {
         let c = &self.ctx.config;
         let size_bytes = key.as_bytes().len();
         if size_bytes > c.key_bytes_max {
@@ -176,9 +188,13 @@ impl DhtNode {
             return;
         }
         let change = match &operation {
-            Operation::Get => None,
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync | Operation::Tx(_) => None,
             Operation::Change(c) => Some(c),
         };
+        if key.is_reserved() {
+            self.ctx.reply(id, Reply::Failed(Failure::KeyReserved));
+            return;
+        }
         if let Some(f) = self.check_limits(&key, change) {
             self.ctx.reply(id, Reply::Failed(f));
             return;
@@ -187,6 +203,26 @@ impl DhtNode {
             self.ctx.reply(id, Reply::Failed(Failure::Busy));
             return;
         }
+        self.open_operation(Asker::Client(id), key, operation, false);
+    }
+
+    /// An operation of a job of this node's transactions; its reply goes there.
+    pub(crate) fn begin_job_operation(
+        &mut self,
+        ticket: Ticket,
+        key: Key,
+        operation: Operation,
+        is_once: bool,
+    ) {
+        if matches!(self.phase, Phase::Member | Phase::Leaving) {
+            self.open_operation(Asker::Job(ticket), key, operation, is_once);
+        } else {
+            let phase = self.phase;
+            self.tx.inbox.push_back((ticket, Reply::Failed(Failure::NotReady { phase })));
+        }
+    }
+
+    fn open_operation(&mut self, asker: Asker, key: Key, operation: Operation, is_once: bool) {
         let (home, offset) = self.ctx.space.locate(key.as_bytes());
         let index = match self.gateway.free.pop() {
             Some(i) => i,
@@ -199,7 +235,7 @@ impl DhtNode {
             }
         };
         let open = Open {
-            id,
+            asker,
             key,
             home,
             offset,
@@ -211,6 +247,7 @@ impl DhtNode {
             wake_at: self.ctx.now + self.ctx.config.operation_deadline,
             backoff: BACKOFF_MIN,
             stage: Stage::Pausing,
+            is_once,
         };
         let is_read = matches!(open.operation, Operation::Get);
         if let Some(s) = self.gateway.sessions.get_mut(index) {
@@ -231,7 +268,10 @@ impl DhtNode {
         }
         self.gateway.open_count -= 1;
         self.gateway.free.push(index);
-        self.ctx.reply(open.id, reply);
+        match open.asker {
+            Asker::Client(id) => self.ctx.reply(id, reply),
+            Asker::Job(ticket) => self.tx.inbox.push_back((ticket, reply)),
+        }
     }
 
     /// Asks Q replicas, local ones first. False if too few are known to be alive.
@@ -342,12 +382,24 @@ impl DhtNode {
                 .iter()
                 .all(|s| s.era == first.era && s.stamp == first.stamp && s.stamp.is_none_or(|t| t.1));
         let record = seen.iter().find_map(|s| s.record.as_ref());
-        if is_equal && (first.stamp.is_none() || record.is_some()) {
+        // Behind a lock there may be a value that is committed already.
+        let is_locked = record.is_some_and(|r| r.lock().is_some());
+        if is_equal && !is_locked && (first.stamp.is_none() || record.is_some()) {
             let (version, value) = record.map_or((0, None), |r| (r.version, r.value.clone()));
             self.finish(index, Reply::Value { value, version });
         } else {
             self.read_at_home(index);
         }
+    }
+
+    /// Who seems to be home.
+    pub(crate) fn likely_home(&self, home: Slot, offset: Offset) -> Option<NodeRef> {
+        let hinted = self.gateway.hint(home, offset).and_then(|h| h.node);
+        let owner = || {
+            let r = self.ctx.space.replicas();
+            (0..r).find_map(|k| self.ctx.live_owner((home + k) % r, offset))
+        };
+        hinted.filter(|n| self.ctx.is_live(n.id)).or_else(owner)
     }
 
     /// Sends the next attempt to whoever seems to be home.
@@ -357,14 +409,7 @@ impl DhtNode {
         let Some(open) = s.open.as_ref() else { return };
         let (session, seq, home, offset) = (s.id, s.seq, open.home, open.offset);
         let hint = self.gateway.hint(home, offset);
-        let hinted = hint.and_then(|h| h.node).filter(|n| self.ctx.is_live(n.id));
-        let target = match hinted {
-            Some(n) => Some(n),
-            None => {
-                let r = self.ctx.space.replicas();
-                (0..r).find_map(|k| self.ctx.live_owner((home + k) % r, offset))
-            }
-        };
+        let target = self.likely_home(home, offset);
         let deadline = now + self.ctx.config.attempt_timeout;
         let Some(target) = target else {
             self.pause(index);
@@ -372,6 +417,11 @@ impl DhtNode {
         };
         let Some(open) = self.gateway.sessions.get_mut(index).and_then(|s| s.open.as_mut()) else { return };
         let is_first = open.outstanding.is_empty();
+        if open.is_once && !is_first {
+            let waited = now.since(open.began);
+            self.finish(index, Reply::Failed(Failure::Unknown { waited }));
+            return;
+        }
         if is_first {
             open.known = hint.map_or(0, |h| h.known).max(open.known);
         }
@@ -433,6 +483,7 @@ impl DhtNode {
             | Answer::Value { .. }
             | Answer::Busy
             | Answer::Full
+            | Answer::Locked
             | Answer::Unknown => {
                 self.gateway.learn(home, extent, ballot.map(|_| from), ballot, known);
             }
@@ -445,7 +496,7 @@ impl DhtNode {
             Answer::Done { version, result } => self.finish(index, Reply::Changed { version, value: result }),
             Answer::Nothing { version, value } => {
                 open.outstanding.retain(|a| *a != attempt);
-                if open.outstanding.is_empty() {
+                if open.outstanding.is_empty() || open.operation.is_repeatable() {
                     self.finish(index, Reply::Changed { version, value });
                 } else {
                     let waited = self.ctx.now.since(open.began);
@@ -455,7 +506,8 @@ impl DhtNode {
             Answer::Refused { refusal, version, value } => {
                 // A refusal of one attempt says nothing of another that may have been executed.
                 open.outstanding.retain(|a| *a != attempt);
-                if open.outstanding.is_empty() {
+                let is_certain = open.operation.is_repeatable() || refusal == Refusal::Applied;
+                if open.outstanding.is_empty() || is_certain {
                     self.finish(index, Reply::Refused { refusal, version, value });
                 } else {
                     let waited = self.ctx.now.since(open.began);
@@ -483,7 +535,7 @@ impl DhtNode {
             }
             Answer::Busy | Answer::Full => {
                 open.outstanding.retain(|a| *a != attempt);
-                let is_definite = open.outstanding.is_empty() || matches!(open.operation, Operation::Get);
+                let is_definite = open.outstanding.is_empty() || open.operation.is_repeatable();
                 if !is_current {
                     return;
                 }
@@ -494,6 +546,12 @@ impl DhtNode {
                     self.pause(index);
                 }
             }
+            Answer::Locked => {
+                open.outstanding.retain(|a| *a != attempt);
+                if is_current {
+                    self.on_locked(index);
+                }
+            }
             Answer::Unknown => {
                 if is_current {
                     self.pause(index);
@@ -502,11 +560,31 @@ impl DhtNode {
         }
     }
 
+    /// A transaction holds the key. Transactions are told at once; others wait on.
+    fn on_locked(&mut self, index: usize) {
+        let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { return };
+        let waited = self.ctx.now.since(open.began);
+        let is_repeatable = open.operation.is_repeatable() && open.operation != Operation::Get;
+        if !is_repeatable && waited < self.ctx.config.lock_patience {
+            self.next_attempt(index);
+            return;
+        }
+        let is_definite = open.outstanding.is_empty() || open.operation.is_repeatable();
+        self.finish(
+            index,
+            if is_definite {
+                Reply::Refused { refusal: Refusal::Locked, version: 0, value: None }
+            } else {
+                Reply::Failed(Failure::Unknown { waited })
+            },
+        );
+    }
+
     /// The node has left and will not hear of its open operations any more: each gets its reply now.
     pub(crate) fn end_operations(&mut self) {
         for index in 0..self.gateway.sessions.len() {
             let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { continue };
-            let is_definite = open.outstanding.is_empty() || matches!(open.operation, Operation::Get);
+            let is_definite = open.outstanding.is_empty() || open.operation.is_read();
             let waited = self.ctx.now.since(open.began);
             let phase = self.phase;
             let f = if is_definite { Failure::NotReady { phase } } else { Failure::Unknown { waited } };
@@ -527,7 +605,7 @@ impl DhtNode {
                 continue;
             };
             let waited = now.since(open.began);
-            let is_read = matches!(open.operation, Operation::Get);
+            let is_read = open.operation.is_read();
             if waited >= deadline {
                 let f = if open.outstanding.is_empty() || is_read {
                     Failure::Unavailable { waited }

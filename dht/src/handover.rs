@@ -68,6 +68,8 @@ struct Receiving {
     registers: Registers,
     page: u32,
     received: Option<(u64, u64)>,
+    /// The question, asked after all had come, whether the replica lives elsewhere.
+    query: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -257,7 +259,9 @@ impl DhtNode {
         let Some(g) = self.handovers.giving.as_ref().filter(|g| g.stage == Stage::Draining) else { return };
         let (slot, extent, to, attempt) = (g.slot, g.extent, g.to, g.attempt);
         let reigns = self.homes.reigns.cut_out(extent, |r| r.anchor == slot);
-        if !reigns.iter().all(|at| self.homes.reigns.get(*at).is_none_or(|r| r.is_reigning() && r.is_quiet()))
+        if !reigns
+            .iter()
+            .all(|at| self.homes.reigns.get(*at).is_none_or(|r| !r.is_reigning() || r.is_quiet()))
         {
             let at = self.ctx.now + DRAIN_POLL;
             self.handovers.schedule(at);
@@ -396,7 +400,8 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverAbort { attempt });
             return;
         }
-        let receiving = Receiving { from, state, registers: Registers::new(), page: 0, received: None };
+        let receiving =
+            Receiving { from, state, registers: Registers::new(), page: 0, received: None, query: 0 };
         self.handovers.receiving.insert(from.id, (attempt, receiving));
         self.ctx.send(from, Message::HandoverContinue { attempt, page: 0 });
     }
@@ -460,15 +465,20 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverActivated { attempt });
             return;
         }
-        let is_here = self
-            .handovers
-            .receiving
-            .get(&from.id)
-            .is_some_and(|(a, r)| *a == attempt && r.received.is_some());
-        if !is_here {
-            return;
+        let here = self.handovers.receiving.get(&from.id).filter(|(a, _)| *a == attempt);
+        match here.map(|(_, r)| r.received.is_some()) {
+            Some(true) => seen.1 = attempt,
+            Some(false) => return,
+            None => {
+                // It was whole here, since the giver was told so, and was discarded for a later member of its slot:
+                // nothing is left to serve, and the giver need not wait.
+                if attempt <= seen.0 {
+                    seen.1 = attempt;
+                    self.ctx.send(from, Message::HandoverActivated { attempt });
+                }
+                return;
+            }
         }
-        seen.1 = attempt;
         if let Some((_, r)) = self.handovers.receiving.remove(&from.id)
             && let Some(a) = acceptor_of(&r.state, r.registers, &self.ctx.space)
         {
@@ -509,6 +519,22 @@ impl DhtNode {
                 }
             }
         }
+        let mut queries: Vec<(u64, Slot, Extent)> = Vec::new();
+        let gone: Vec<NodeId> =
+            self.handovers.receiving.keys().copied().filter(|id| self.is_gone(*id)).collect();
+        for id in gone {
+            let rpc = self.ctx.draw_rpc();
+            if let Some((_, r)) = self.handovers.receiving.get_mut(&id).filter(|(_, r)| r.received.is_some())
+            {
+                r.query = rpc;
+                queries.push((rpc, r.state.slot, r.state.extent));
+            }
+        }
+        for (rpc, slot, extent) in queries {
+            for (extent, to) in self.possible_owners(slot, extent) {
+                self.ctx.send(to, Message::ConfigurationQuery { rpc, slot, extent });
+            }
+        }
         for (attempt, r) in self.handovers.receiving.values() {
             if !self.is_gone(r.from.id) {
                 // An Abort may have been lost; the giver says so again.
@@ -535,6 +561,40 @@ impl DhtNode {
         }
         for (to, m) in out {
             self.ctx.send(to, m);
+        }
+    }
+
+    /// The replica of a chunk whose giver is gone lives elsewhere: this attempt had been aborted, and another came
+    /// to its end. Counts only as an answer to what was asked after the chunk had come.
+    pub(crate) fn discard_what_lives_elsewhere(
+        &mut self,
+        from: NodeRef,
+        rpc: u64,
+        slot: Slot,
+        pieces: &[(Extent, std::sync::Arc<paxos::Configuration>, bool)],
+    ) {
+        let found = self.handovers.receiving.iter_mut().find(|(_, (_, r))| rpc != 0 && r.query == rpc);
+        let Some((giver, (_, r))) = found else { return };
+        let replica = |c: &paxos::Configuration| c.members.get(usize::from(slot)).map(|m| m.replica);
+        let ours = replica(&r.state.configuration);
+        if from.id == *giver || slot != r.state.slot || from.id == self.ctx.me.id {
+            return;
+        }
+        let giver = *giver;
+        for (extent, c, is_active) in pieces {
+            if !is_active || replica(c) != ours || !extent.contains(r.state.extent.lo) {
+                continue;
+            }
+            match extent.hi.checked_add(1).filter(|lo| *lo <= r.state.extent.hi) {
+                Some(lo) => {
+                    r.state.extent.lo = lo;
+                    r.registers = r.registers.split_off(lo);
+                }
+                None => {
+                    self.handovers.receiving.remove(&giver);
+                    return;
+                }
+            }
         }
     }
 

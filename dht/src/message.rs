@@ -8,7 +8,7 @@ use paxos::{Configuration, Granted, HomeState, Member};
 use ring::members::MemberInfo;
 use ring::{Extent, NodeId, NodeRef, Offset, RingId, Slot};
 use std::sync::Arc;
-use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, Value};
+use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, TxChange, Value};
 
 /// A set of slots, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +119,36 @@ pub enum Operation {
     Get,
     /// A change.
     Change(Change),
+    /// A transaction's read, always at the home. Of a key that is not there it answers the number up to which
+    /// that is known.
+    Inspect {
+        /// Whether it waits its turn behind a lock whatever that is.
+        waits: bool,
+    },
+    /// A replica shows something unfinished: the home is to ask the replicas anew what they hold, the asker among
+    /// them. Answered like a read.
+    Resync,
+    /// A transaction's change.
+    Tx(Box<TxChange>),
+}
+
+impl Operation {
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync => true,
+            Operation::Change(_) | Operation::Tx(_) => false,
+        }
+    }
+
+    /// Whether it is a change of which executing it twice does no harm.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync => true,
+            Operation::Change(_) => false,
+            Operation::Tx(c) => c.is_repeatable(),
+        }
+    }
 }
 
 /// An attempt at a client operation, from the gateway to a home.
@@ -189,6 +219,8 @@ pub enum Answer {
     Busy,
     /// Definite: not executed, the home's memory is full.
     Full,
+    /// Definite: not executed, a transaction holds the key.
+    Locked,
     /// An Accept was sent and its outcome is not known here, or was forgotten.
     Unknown,
 }
@@ -234,6 +266,8 @@ pub struct AcceptorState {
 pub struct PageEnd {
     /// The donor's memory without its registers, as it is now.
     pub state: AcceptorState,
+    /// Count and digest of all entries of the stream: what the receiver said that it holds, and this page's.
+    pub sum: (u64, u64),
 }
 
 /// What a ring says of itself to one who asks to be let in.
@@ -482,6 +516,8 @@ pub enum Message {
         rpc: u64,
         /// The acceptor.
         slot: Slot,
+        /// The beginning of the interval over which what was accepted is the same: the answer is for this.
+        extent: Extent,
         /// The promise.
         answer: Result<Option<(Ballot, Vec<Member>)>, Denied>,
     },
@@ -530,6 +566,8 @@ pub enum Message {
         target: (Slot, u64),
         /// After which entry.
         after: Option<(Offset, Key)>,
+        /// Count and digest of what came so far.
+        held: (u64, u64),
     },
     /// A page, the last one with the donor's state.
     FillPage {
@@ -557,6 +595,86 @@ pub enum Message {
         extent: Extent,
         /// The epoch in which the complete member came in.
         since: u64,
+    },
+    /// Who has memory of this slot that was replaced?
+    MemorySeek {
+        /// The slot.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+    },
+    /// Memory of the slot at the answering node.
+    MemoryFound {
+        /// The slot.
+        slot: Slot,
+        /// Frozen memory (whole), and members that froze before they were complete and never will be (not whole):
+        /// interval, the epoch in which the member came in, whether it is whole.
+        pieces: Vec<(Extent, u64, bool)>,
+    },
+    /// To which members of a slot did this acceptor donate?
+    DonationQuery {
+        /// Echoed.
+        rpc: u64,
+        /// The acceptor asked.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+        /// The configuration.
+        era: Era,
+        /// The slot in question.
+        of: Slot,
+    },
+    /// The epochs in which those members came in.
+    DonationReply {
+        /// From the request.
+        rpc: u64,
+        /// The acceptor.
+        slot: Slot,
+        /// The epochs.
+        answer: Result<Vec<u64>, Denied>,
+    },
+    /// Asks for the next page of frozen memory; answered by a FillPage.
+    FrozenPull {
+        /// Echoed.
+        rpc: u64,
+        /// The slot of both.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+        /// The epoch in which the frozen member came in.
+        since: u64,
+        /// The epoch in which the receiver came in.
+        receiver: u64,
+        /// After which entry.
+        after: Option<(Offset, Key)>,
+        /// Count and digest of what came so far.
+        held: (u64, u64),
+        /// Members of the slot that froze unfinished, by the epoch in which they came in.
+        unfinished: Vec<u64>,
+    },
+    /// A frozen holder asks acceptors never to donate to the member that replaced it.
+    Refuse {
+        /// Echoed.
+        rpc: u64,
+        /// The acceptor asked.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+        /// The slot of the frozen holder.
+        of: Slot,
+        /// The epoch in which the frozen holder came in.
+        after: u64,
+        /// Members of the slot that froze unfinished, by the epoch in which they came in.
+        unfinished: Vec<u64>,
+    },
+    /// The intervals for which that is promised, each with the configuration whose member is refused.
+    RefuseReply {
+        /// From the request.
+        rpc: u64,
+        /// The acceptor.
+        slot: Slot,
+        /// Intervals and configurations.
+        pieces: Vec<(Extent, Arc<Configuration>)>,
     },
 
     /// The owner of a chunk offers it; the receiver answers with Continue or Abort.

@@ -8,6 +8,7 @@ use crate::acceptors::Acceptors;
 use crate::api::{Effect, Event, Location, MemberView, Phase, PieceView, Reply, Request, RequestId, Status};
 use crate::config::Config;
 use crate::context::Context;
+use crate::frozen::FrozenPull;
 use crate::gateway::Gateway;
 use crate::handover::Handovers;
 use crate::homes::Homes;
@@ -15,6 +16,7 @@ use crate::insight::Inspections;
 use crate::joining::Joining;
 use crate::message::{Message, Operation};
 use crate::replacement::Replacements;
+use crate::tx::Transactions;
 use paxos::Acceptor;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -22,6 +24,9 @@ use ring::members::{DetectorConfig, MemberEvent, MemberInfo, MemberState, Member
 use ring::{Extent, NodeRef, Slot, Space, Time};
 use std::net::SocketAddr;
 use store::{Ballot, Key};
+
+/// Intervals that a node tells of itself; who needs the others asks.
+const OWNED_TOLD_MAX: usize = 64;
 
 /// What the intervals of the ring can bear, as one node sees them.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +48,7 @@ pub struct DhtNode {
     pub(crate) gateway: Gateway,
     pub(crate) handovers: Handovers,
     pub(crate) replacements: Replacements,
+    pub(crate) tx: Transactions,
     pub(crate) joining: Joining,
     pub(crate) inspections: Inspections,
     pub(crate) is_owned_changed: bool,
@@ -103,6 +109,7 @@ impl DhtNode {
             gateway: Gateway::default(),
             handovers: Handovers::default(),
             replacements: Replacements::default(),
+            tx: Transactions::default(),
             joining: Joining::default(),
             inspections: Inspections::default(),
             is_owned_changed: false,
@@ -147,6 +154,7 @@ impl DhtNode {
             }
             Request::Get { key } => self.begin_operation(id, key, Operation::Get),
             Request::Change { key, change } => self.begin_operation(id, key, Operation::Change(change)),
+            Request::Transact(asked) => self.begin_transaction(id, *asked),
             Request::Status => {
                 let status = Box::new(self.status());
                 self.ctx.reply(id, Reply::Status(status));
@@ -167,6 +175,10 @@ impl DhtNode {
             Request::Locate { key } => {
                 let location = Box::new(self.locate(&key));
                 self.ctx.reply(id, Reply::Located(location));
+            }
+            Request::Scan { from, to, after } => {
+                let (held, is_more) = self.scan(from, to, after);
+                self.ctx.reply(id, Reply::Scanned { held, is_more });
             }
             Request::Leave => self.begin_leave(id),
         }
@@ -195,6 +207,7 @@ impl DhtNode {
         self.scan_inspections();
         self.scan_gateway();
         self.scan_homes();
+        self.scan_transactions();
         self.scan_handovers();
         self.scan_replacements();
         self.do_duty();
@@ -206,6 +219,8 @@ impl DhtNode {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.needs_flush {
             self.needs_flush = false;
+            self.flush_transactions();
+            self.handle_local();
             self.flush_confirms();
             if self.is_duty_due {
                 self.do_duty();
@@ -231,6 +246,7 @@ impl DhtNode {
             self.inspections.next_scan(),
             self.gateway.next_scan,
             self.homes.next_scan,
+            self.next_transaction_timeout(),
             self.handovers.next_scan,
             self.replacements.next_scan,
         ]
@@ -249,6 +265,16 @@ impl DhtNode {
         self.homes.reigns.iter().filter(|r| r.is_reigning()).map(|r| (r.home, r.extent, r.ballot))
     }
 
+    /// Clients' transactions under way here.
+    pub fn transactions_open(&self) -> usize {
+        self.tx.open_count()
+    }
+
+    /// Whether this node's transactions have left nothing to do: no job, no open ledger.
+    pub fn has_no_transactions(&self) -> bool {
+        self.tx.is_idle()
+    }
+
     /// How often a Sync had to write a record again, for coverage.
     pub fn resynced(&self) -> u64 {
         self.is_resynced
@@ -261,8 +287,14 @@ impl DhtNode {
 
     fn handle_local(&mut self) {
         let me = self.ctx.me;
-        while let Some(m) = self.ctx.local.pop_front() {
-            self.dispatch(me, m);
+        loop {
+            if let Some(m) = self.ctx.local.pop_front() {
+                self.dispatch(me, m);
+            } else if let Some((ticket, reply)) = self.tx.inbox.pop_front() {
+                self.on_job_answer(ticket, reply);
+            } else {
+                return;
+            }
         }
     }
 
@@ -315,7 +347,14 @@ impl DhtNode {
         let replicas = self.ctx.space.replicas();
         let owned: Vec<(Slot, Extent)> =
             owned.into_iter().filter(|(s, e)| *s < replicas && whole.covers(e)).collect();
-        self.ctx.locations.set_node(node, &owned);
+        if owned.len() < OWNED_TOLD_MAX {
+            self.ctx.locations.set_node(node, &owned);
+        } else {
+            // It may own more than it tells: what is known of that stays.
+            for (slot, extent) in owned {
+                self.ctx.locations.set(slot, extent, node);
+            }
+        }
         for (slot, extent) in self.acceptors.summary() {
             self.ctx.locations.set(slot, extent, self.ctx.me);
         }
@@ -348,7 +387,7 @@ impl DhtNode {
         let me = self.ctx.me;
         self.ctx.locations.set_owned_by(me, &owned);
         let now = self.ctx.now;
-        self.ctx.members.update_me(now, |m| m.owned = owned.into_iter().take(32).collect());
+        self.ctx.members.update_me(now, |m| m.owned = owned.into_iter().take(OWNED_TOLD_MAX).collect());
     }
 
     /// Tells everybody that this node has left: there will be no later gossip to carry it.
@@ -428,13 +467,15 @@ impl DhtNode {
                 self.serve_configuration_query(from, rpc, slot, extent);
             }
             Message::ConfigurationReply { rpc, slot, extent: _, pieces } => {
+                self.drop_what_is_complete_elsewhere(from, slot, &pieces);
+                self.discard_what_lives_elsewhere(from, rpc, slot, &pieces);
                 self.on_configuration_reply(from, rpc, slot, pieces);
             }
             Message::ChangePrepare { rpc, slot, extent, era, ballot, suspect } => {
                 self.serve_change_prepare(from, slot, rpc, extent, era, ballot, suspect);
             }
-            Message::ChangePrepareReply { rpc, slot, answer } => {
-                self.on_change_prepare_reply(from, rpc, slot, answer);
+            Message::ChangePrepareReply { rpc, slot, extent, answer } => {
+                self.on_change_prepare_reply(from, rpc, slot, extent, answer);
             }
             Message::ChangeAccept { rpc, slot, extent, era, ballot, members } => {
                 self.serve_change_accept(from, rpc, slot, extent, era, ballot, &members);
@@ -443,10 +484,24 @@ impl DhtNode {
                 self.on_change_accept_reply(from, rpc, slot, answer)
             }
             Message::Install { extent, configuration } => self.learn_configuration(extent, &configuration),
-            Message::FillPull { rpc, slot, extent, era, target, after } => {
-                self.serve_fill_pull(from, rpc, slot, extent, era, target, after.as_ref());
+            Message::FillPull { rpc, slot, extent, era, target, after, held } => {
+                self.serve_fill_pull(from, rpc, slot, extent, era, target, after.as_ref(), held);
             }
             Message::FillPage { rpc, slot, answer } => self.on_fill_page(from, rpc, slot, answer),
+            Message::MemorySeek { slot, extent } => self.serve_memory_seek(from, slot, extent),
+            Message::MemoryFound { slot, pieces } => self.on_memory_found(from, slot, &pieces),
+            Message::DonationQuery { rpc, slot, extent, era, of } => {
+                self.serve_donation_query(from, rpc, slot, extent, era, of);
+            }
+            Message::DonationReply { rpc, slot, answer } => self.on_donation_reply(rpc, slot, answer),
+            Message::FrozenPull { rpc, slot, extent, since, receiver, after, held, unfinished } => {
+                let pull = FrozenPull { slot, extent, since, receiver, held };
+                self.serve_frozen_pull(from, rpc, pull, after.as_ref(), &unfinished);
+            }
+            Message::Refuse { rpc, slot, extent, of, after, unfinished } => {
+                self.serve_refuse(from, rpc, slot, extent, of, after, &unfinished);
+            }
+            Message::RefuseReply { rpc, slot, pieces } => self.on_refuse_reply(rpc, slot, pieces),
             Message::FrozenQuery { slot, extent, since } => {
                 self.serve_frozen_query(from, slot, extent, since)
             }
@@ -610,18 +665,34 @@ impl DhtNode {
                 (_, true, _) => " frozen",
                 (_, _, true) => " stopped",
             };
+            let donated: Vec<String> = a.donated.iter().map(|(s, e)| format!("{s}/{e}")).collect();
             let _ = writeln!(
                 out,
-                "    slot {} {:?} replica {} epoch {} keys {}{state}",
+                "    slot {} [{:032x}..{:032x}] replica {} since {} epoch {} keys {} donated {}{state}",
                 a.slot,
-                a.extent,
+                a.extent.lo,
+                a.extent.hi,
                 a.replica,
+                a.since(),
                 a.configuration.epoch,
-                a.registers.len()
+                a.registers.len(),
+                donated.join(" ")
             );
         }
         let _ = writeln!(out, "    handovers: {}", self.handovers.describe());
         let _ = writeln!(out, "    replacements: {}", self.replacements.describe());
+        let _ = writeln!(
+            out,
+            "    timers: now {:?} gateway {:?} homes {:?} transactions {:?} handovers {:?} replacements {:?} duty {:?}",
+            self.ctx.now,
+            self.gateway.next_scan,
+            self.homes.next_scan,
+            self.next_transaction_timeout(),
+            self.handovers.next_scan,
+            self.replacements.next_scan,
+            self.next_duty
+        );
+        let _ = writeln!(out, "    transactions: {}", self.tx.describe());
         let gone: Vec<String> = self
             .ctx
             .members

@@ -11,8 +11,9 @@
 //! Source: `docs/protocol.md`, sections 3 and 4.
 
 use crate::message::{Answer, Attempt, Era, SlotSet};
+use crate::tx::Blocked;
 use paxos::Configuration;
-use ring::{Extent, NodeRef, Offset, Slot, Time};
+use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use store::{Ballot, Key, OpEntry, Record, SessionId, Stamp, Value};
@@ -86,7 +87,18 @@ pub(crate) struct SyncSighting {
 pub(crate) struct Syncing {
     pub(crate) rpc: u64,
     pub(crate) sightings: Vec<SyncSighting>,
+    /// Whoever has to be among those who answered, unless it stays silent.
+    pub(crate) wanted: Option<NodeId>,
     pub(crate) resend_at: Time,
+}
+
+impl Syncing {
+    /// Whether enough acceptors have answered, the local one among them.
+    pub(crate) fn is_enough(&self, quorum: usize, anchor: Slot) -> bool {
+        self.wanted.is_none()
+            && self.sightings.len() >= quorum
+            && self.sightings.iter().any(|x| x.slot == anchor)
+    }
 }
 
 /// A key with something under way.
@@ -95,11 +107,13 @@ pub(crate) struct KeyState {
     pub(crate) sync: Option<Syncing>,
     pub(crate) flights: VecDeque<Flight>,
     pub(crate) queue: VecDeque<(NodeRef, Attempt)>,
+    /// What waits behind a transaction's lock, in the order of arrival.
+    pub(crate) blocked: VecDeque<Blocked>,
 }
 
 impl KeyState {
     pub(crate) fn is_idle(&self) -> bool {
-        self.sync.is_none() && self.flights.is_empty() && self.queue.is_empty()
+        self.sync.is_none() && self.flights.is_empty() && self.queue.is_empty() && self.blocked.is_empty()
     }
 }
 
@@ -107,7 +121,15 @@ impl KeyState {
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// Grants are gathered; operations wait.
-    Seeking { rpc: u64, grants: SlotSet, waiting: VecDeque<(NodeRef, Attempt)>, resend_at: Time, sends: u32 },
+    Seeking {
+        rpc: u64,
+        grants: SlotSet,
+        /// The former promise that all grants so far named; none if they differ.
+        old: Option<Ballot>,
+        waiting: VecDeque<(NodeRef, Attempt)>,
+        resend_at: Time,
+        sends: u32,
+    },
     /// It leads.
     Reigning,
 }
@@ -129,9 +151,9 @@ pub(crate) struct Reign {
     /// First attempts that know less may be repetitions of what was executed and forgotten under this reign.
     pub(crate) first_floor: u64,
     /// Dropped operation ids: the highest seq executed under this reign, by session.
-    evicted: BTreeMap<SessionId, (u64, u64)>,
+    pub(crate) evicted: BTreeMap<SessionId, (u64, u64)>,
     /// Keys known to be absent.
-    absent: BTreeMap<(Offset, Key), ()>,
+    pub(crate) absent: BTreeMap<(Offset, Key), ()>,
     pub(crate) keys: BTreeMap<(Offset, Key), KeyState>,
     pub(crate) readers: VecDeque<Reader>,
     pub(crate) confirmed_round: u64,
@@ -164,6 +186,7 @@ impl Reign {
             phase: Phase::Seeking {
                 rpc,
                 grants: SlotSet::default(),
+                old: None,
                 waiting: VecDeque::new(),
                 resend_at,
                 sends: 1,
@@ -223,12 +246,17 @@ impl Reign {
         self.evicted.get(&session).is_some_and(|(s, _)| *s >= seq)
     }
 
+    /// Takes out what waits behind a lock.
+    pub(crate) fn take_blocked(&mut self, at: &(Offset, Key)) -> VecDeque<Blocked> {
+        self.keys.get_mut(at).map(|k| std::mem::take(&mut k.blocked)).unwrap_or_default()
+    }
+
     /// The Sync of a key, if one is under way.
     pub(crate) fn syncing_mut(&mut self, at: &(Offset, Key)) -> Option<&mut Syncing> {
         self.keys.get_mut(at)?.sync.as_mut()
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is under way; what waits behind locks may wait elsewhere.
     pub(crate) fn is_quiet(&self) -> bool {
         self.readers.is_empty()
             && self
@@ -242,9 +270,10 @@ impl Reign {
         let cut = (at, Key::new(b""));
         let phase = match &mut self.phase {
             Phase::Reigning => Phase::Reigning,
-            Phase::Seeking { rpc, grants, waiting: _, resend_at, sends } => Phase::Seeking {
+            Phase::Seeking { rpc, grants, old, waiting: _, resend_at, sends } => Phase::Seeking {
                 rpc: *rpc,
                 grants: *grants,
+                old: *old,
                 waiting: VecDeque::new(),
                 resend_at: *resend_at,
                 sends: *sends,

@@ -1,42 +1,41 @@
 //! Replacement: a new replica for a slot whose owner is gone.
 //!
 //! First the next configuration is decided by the members of the present one, by single-decree Paxos; then the
-//! new replica is filled by complete streams of Q other members under the new epoch. Until it is decided nothing
+//! new replica is filled (see `fill`). Until it is decided nothing
 //! has changed anywhere; a node that cannot reach Q others changes nothing.
 //!
 //! Keeps:
 //! 1. A fresh proposal has promises of Q complete members other than the replaced one; a reported one is
 //!    completed first, with Q promises and Q grants of any.
 //! 2. A replica id is drawn once and becomes an acceptor at most once for every offset.
-//! 3. A fill counts streams of one epoch only, and begins again when the epoch changes.
 //!
 //! Source: `docs/protocol.md`, section 6.
 
-use crate::api::Event;
 use crate::counters::RoundKind;
-use crate::message::{Denied, Era, Message, PageEnd, PageEntry};
+use crate::fill::Filling;
+use crate::frozen::{Resuming, Sighting};
+use crate::message::{Denied, Era, Message};
 use crate::node::DhtNode;
-use crate::transfer::{acceptor_of, page, state_of, store_entries};
 use core::time::Duration;
 use paxos::{Acceptor, Configuration, Member};
-use ring::{Extent, NodeRef, Offset, Slot, Time};
+use ring::{Extent, NodeRef, Offset, ReplicaId, Slot, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use store::{Ballot, Key, Registers};
+use store::Ballot;
 
 /// Replacements under way at once.
 const REPLACING_MAX: usize = 8;
 /// A replacement that came no further for this long is given up.
 const STALL: Duration = Duration::from_millis(1500);
-/// A page refused as not ready is asked for again after this.
-const NOT_READY_RESEND: Duration = Duration::from_millis(10);
 
+/// By slot: pieces with their configuration, and whether their memory is whole.
+type Answers = BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>>;
 type Promises = BTreeMap<Slot, Option<(Ballot, Vec<Member>)>>;
 
 #[derive(Debug)]
 enum Stage {
     /// Which configuration is in force?
-    Asking { answers: BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>> },
+    Asking { answers: Answers },
     /// First phase.
     Preparing { configuration: Arc<Configuration>, ballot: Ballot, promises: Promises },
     /// Second phase.
@@ -52,38 +51,42 @@ struct Replacing {
     give_up_at: Time,
 }
 
-#[derive(Debug, Default)]
-struct Donor {
-    rpc: u64,
-    asked: Option<NodeRef>,
-    registers: Registers,
-    after: Option<(Offset, Key)>,
-    end: Option<Acceptor>,
-    resend_at: Time,
-}
-
-#[derive(Debug)]
-struct Filling {
-    slot: Slot,
-    extent: Extent,
-    era: Era,
-    donors: BTreeMap<Slot, Donor>,
-}
-
 /// The replacements and fills of one node.
 #[derive(Debug, Default)]
 pub(crate) struct Replacements {
     replacing: BTreeMap<u64, Replacing>,
-    fills: BTreeMap<(Slot, Offset), Filling>,
+    pub(crate) fills: BTreeMap<(Slot, Offset), Filling>,
+    pub(crate) sightings: Vec<Sighting>,
+    pub(crate) resuming: BTreeMap<u64, Resuming>,
     /// Replica ids drawn for a proposal, with the offsets for which they may still become an acceptor.
     proposed: BTreeMap<u64, (Slot, Vec<Extent>)>,
+    /// By slot: the replica id drawn last, with the offsets for which it was proposed.
+    named: BTreeMap<Slot, (ReplicaId, Vec<Extent>)>,
     pub(crate) next_scan: Option<Time>,
     pub(crate) pause_until: Time,
 }
 
 impl Replacements {
-    fn schedule(&mut self, at: Time) {
+    pub(crate) fn schedule(&mut self, at: Time) {
         self.next_scan = Some(self.next_scan.map_or(at, |n| n.min(at)));
+    }
+
+    /// The replica id for a fresh proposal. Neighbouring pieces of a slot get one, so that they can become one: a
+    /// replica id is used once for every offset.
+    fn name(&mut self, slot: Slot, extent: Extent, draw: impl FnOnce() -> ReplicaId) -> ReplicaId {
+        let replica = match self.named.get_mut(&slot) {
+            Some((replica, used)) if used.iter().all(|e| e.intersect(&extent).is_none()) => {
+                used.push(extent);
+                *replica
+            }
+            _ => {
+                let replica = draw();
+                self.named.insert(slot, (replica, vec![extent]));
+                replica
+            }
+        };
+        self.proposed.entry(replica.counter).or_insert_with(|| (slot, Vec::new())).1.push(extent);
+        replica
     }
 
     /// Whether a replacement of an overlapping piece is under way here.
@@ -109,18 +112,7 @@ impl Replacements {
                 format!("slot {} {:?} {stage}", r.slot, r.extent)
             })
             .collect();
-        let fills: Vec<String> = self
-            .fills
-            .values()
-            .map(|f| {
-                format!(
-                    "fill slot {} {:?} ends {:?}",
-                    f.slot,
-                    f.extent,
-                    f.donors.iter().map(|(s, d)| (*s, d.end.is_some())).collect::<Vec<_>>()
-                )
-            })
-            .collect();
+        let fills: Vec<String> = self.fills.values().map(Filling::describe).collect();
         format!("{replacing:?} {fills:?} proposed {}", self.proposed.len())
     }
 
@@ -193,6 +185,7 @@ impl DhtNode {
         pieces: Vec<(Extent, Arc<Configuration>, bool)>,
     ) {
         if rpc == 0 {
+            self.learn_places(from, slot, &pieces);
             self.compare_configurations(from, &pieces);
             return;
         }
@@ -204,20 +197,18 @@ impl DhtNode {
             return;
         }
         answers.insert(slot, pieces);
-        // The part that begins where the extent begins, over which every answer is uniform.
-        let lo = r.extent.lo;
-        let mut part = r.extent;
-        let mut newest: Option<Arc<Configuration>> = None;
-        let mut whole = 0;
-        for a in answers.values() {
-            let Some((e, c, is_active)) = a.iter().find(|(e, _, _)| e.contains(lo)) else { continue };
-            part = part.intersect(e).unwrap_or(part);
-            whole += usize::from(*is_active);
-            if newest.as_ref().is_none_or(|n| n.epoch < c.epoch) {
-                newest = Some(c.clone());
-            }
+        let feasible = feasible_parts(r.extent, answers, quorum);
+        if feasible.is_empty() {
+            return;
         }
-        let Some(configuration) = newest.filter(|_| whole >= quorum) else { return };
+        // Mostly the first, but one that leads nowhere must not hold up the others.
+        let pick = if rand_core::RngCore::next_u64(&mut self.ctx.rng).is_multiple_of(2) {
+            0
+        } else {
+            usize::try_from(rand_core::RngCore::next_u64(&mut self.ctx.rng) >> 1).unwrap_or(0)
+                % feasible.len()
+        };
+        let Some((part, configuration)) = feasible.into_iter().nth(pick) else { return };
         r.extent = part;
         let ballot = self.ctx.draw_ballot();
         self.ctx.rounds.began(RoundKind::Change);
@@ -282,27 +273,32 @@ impl DhtNode {
         suspect: Option<ring::NodeId>,
     ) {
         self.ctx.meet_ballot(ballot);
+        let mut part = extent;
         let answer = match self.acceptors.covering(slot, extent, Some(era)) {
             Err(d) => Err(d),
             Ok(_) if suspect.is_some_and(|s| s != from.id && self.ctx.is_live(s)) => Err(Denied::StillHeard),
             Ok(keys) => {
                 self.acceptors.cut_extent(slot, extent);
-                let mut best: Option<(Ballot, Vec<Member>)> = None;
+                let mut said = extent;
+                let mut first: Option<Option<(Ballot, Vec<Member>)>> = None;
                 let mut refused = None;
                 let lows: Vec<Offset> = self.acceptors.parts(slot, extent).map(|(e, _)| e.lo).collect();
                 debug_assert!(lows.len() >= keys.len().min(1));
                 for lo in lows {
                     let Some(a) = self.acceptors.find_mut(slot, lo) else { continue };
                     match a.change_prepare(ballot) {
-                        Ok(Some(v)) if best.as_ref().is_none_or(|b| b.0 < v.0) => best = Some(v),
+                        Ok(v) if first.as_ref().is_none_or(|f| *f == v) => first = Some(v),
+                        // What was accepted for one part was not for the others: they are not changed with it.
+                        Ok(_) if lo <= said.hi => said.hi = lo - 1,
                         Ok(_) => {}
                         Err(_) => refused = Some(Denied::Promised(a.change_promised)),
                     }
                 }
-                refused.map_or(Ok(best), Err)
+                part = said;
+                refused.map_or(Ok(first.flatten()), Err)
             }
         };
-        self.ctx.send(from, Message::ChangePrepareReply { rpc, slot, answer });
+        self.ctx.send(from, Message::ChangePrepareReply { rpc, slot, extent: part, answer });
     }
 
     /// A promise.
@@ -311,6 +307,7 @@ impl DhtNode {
         from: NodeRef,
         rpc: u64,
         slot: Slot,
+        part: Extent,
         answer: Result<Option<(Ballot, Vec<Member>)>, Denied>,
     ) {
         let quorum = self.ctx.space.quorum();
@@ -324,29 +321,29 @@ impl DhtNode {
                 return;
             }
         };
+        // Only where every answer is the same over the whole of what is decided: an accepted proposal is for the
+        // offsets for which it was made, and a replica id may have been used at its neighbours.
+        let Some(extent) = r.extent.intersect(&part).filter(|e| e.lo == r.extent.lo) else { return };
+        r.extent = extent;
         promises.insert(slot, accepted);
         let others = promises.keys().filter(|s| **s != r.slot).count();
         let reported = promises.values().flatten().max_by_key(|(b, _)| *b).map(|(_, m)| m.clone());
+        let (slot, extent, ballot, configuration) = (r.slot, r.extent, *ballot, configuration.clone());
         let members = match reported {
             Some(m) if promises.len() >= quorum => m,
             None if others >= quorum => {
                 let mut m = configuration.members.clone();
-                let epoch = configuration.epoch + 1;
-                let replica = self.ctx.draw_replica();
-                if let Some(x) = m.get_mut(usize::from(r.slot)) {
-                    *x = Member { replica, since: epoch };
+                let since = configuration.epoch + 1;
+                let replica = self.replacements.name(slot, extent, || self.ctx.draw_replica());
+                if let Some(x) = m.get_mut(usize::from(slot)) {
+                    *x = Member { replica, since };
                 }
-                self.replacements.proposed.insert(replica.counter, (r.slot, vec![r.extent]));
                 m
             }
             _ => return,
         };
-        r.stage = Stage::Accepting {
-            configuration: configuration.clone(),
-            ballot: *ballot,
-            members,
-            grants: Vec::new(),
-        };
+        let Some(r) = self.replacements.replacing.get_mut(&rpc) else { return };
+        r.stage = Stage::Accepting { configuration, ballot, members, grants: Vec::new() };
         r.give_up_at = self.ctx.now + STALL;
         self.transmit_replacement(rpc);
     }
@@ -500,241 +497,6 @@ impl DhtNode {
         }
     }
 
-    /// Asks for the pages that incomplete acceptors here still need.
-    fn scan_fills(&mut self) {
-        let now = self.ctx.now;
-        let incomplete: Vec<(Slot, Extent, Era)> = self
-            .acceptors
-            .owned()
-            .filter(|a| !a.is_complete && !a.is_frozen)
-            .map(|a| (a.slot, a.extent, Era::of(&a.configuration)))
-            .collect();
-        self.replacements.fills.retain(|_, f| {
-            incomplete.iter().any(|(s, e, era)| *s == f.slot && *e == f.extent && *era == f.era)
-        });
-        for (slot, whole, _) in incomplete {
-            // Each donor must own the whole extent of a stream.
-            let mut extent = whole;
-            for other in self.ctx.space.slots().filter(|s| *s != slot) {
-                extent = match self.acceptors.find(other, extent.lo) {
-                    Some(a) => extent.intersect(&a.extent).unwrap_or(extent),
-                    None => self.ctx.locations.around(other, extent.lo, extent),
-                };
-            }
-            if extent != whole {
-                self.acceptors.cut_extent(slot, extent);
-            }
-            let Some(era) = self.acceptors.find(slot, extent.lo).map(|a| Era::of(&a.configuration)) else {
-                continue;
-            };
-            let f = self.replacements.fills.entry((slot, extent.lo)).or_insert_with(|| Filling {
-                slot,
-                extent,
-                era,
-                donors: BTreeMap::new(),
-            });
-            if f.extent != extent {
-                *f = Filling { slot, extent, era, donors: BTreeMap::new() };
-            }
-            for other in self.ctx.space.slots().filter(|s| *s != slot) {
-                self.pull(slot, extent, other);
-            }
-        }
-        let next = self
-            .replacements
-            .fills
-            .values()
-            .flat_map(|f| f.donors.values().filter(|d| d.end.is_none()).map(|d| d.resend_at))
-            .min();
-        let is_waiting = self.acceptors.owned().any(|a| !a.is_complete);
-        let floor = now + Duration::from_millis(2);
-        if let Some(t) = next.or(is_waiting.then_some(now + self.ctx.config.vote_timeout)) {
-            self.replacements.schedule(t.max(floor));
-        }
-    }
-
-    fn pull(&mut self, slot: Slot, extent: Extent, donor_slot: Slot) {
-        let now = self.ctx.now;
-        let here = self.acceptors.find(donor_slot, extent.lo).is_some();
-        let owner = if here { Some(self.ctx.me) } else { self.ctx.live_owner(donor_slot, extent.lo) };
-        let rpc = self.ctx.draw_rpc();
-        let Some(f) = self.replacements.fills.get_mut(&(slot, extent.lo)) else { return };
-        let d = f.donors.entry(donor_slot).or_default();
-        if d.end.is_some() || d.resend_at > now {
-            return;
-        }
-        let Some(owner) = owner.filter(|o| here || o.id != self.ctx.me.id) else { return };
-        if d.asked.is_some_and(|a| a.id != owner.id) {
-            // Another owner, the same replica perhaps: its stream is its own.
-            *d = Donor::default();
-        }
-        d.rpc = rpc;
-        d.asked = Some(owner);
-        d.resend_at = now + self.ctx.config.vote_timeout;
-        let after = d.after.clone();
-        let era = f.era;
-        let Some(since) = self.acceptors.find(slot, extent.lo).map(Acceptor::since) else { return };
-        self.ctx.send(
-            owner,
-            Message::FillPull { rpc, slot: donor_slot, extent, era, target: (slot, since), after },
-        );
-    }
-
-    /// A page for a member that is being filled.
-    #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
-    pub(crate) fn serve_fill_pull(
-        &mut self,
-        from: NodeRef,
-        rpc: u64,
-        slot: Slot,
-        extent: Extent,
-        era: Era,
-        target: (Slot, u64),
-        after: Option<&(Offset, Key)>,
-    ) {
-        let answer = match self.acceptors.covering(slot, extent, Some(era)) {
-            Err(Denied::NotOwner { hint: None }) => {
-                let hint = self.ctx.owner(slot, extent.lo).filter(|o| o.id != self.ctx.me.id);
-                Err(Denied::NotOwner { hint })
-            }
-            Err(d) => Err(d),
-            Ok(_) if self.acceptors.parts(slot, extent).any(|(_, a)| a.refused.contains(&target)) => {
-                Err(Denied::StillHeard)
-            }
-            Ok(lows) => {
-                let parts = self.acceptors.parts(slot, extent).map(|(_, a)| a);
-                let (entries, is_last) = page(parts, extent, after, self.ctx.config.page_bytes_max);
-                let mut end = None;
-                if is_last {
-                    for lo in &lows {
-                        // A claim for more than `extent` only makes others more careful.
-                        if let Some(a) = self.acceptors.find_mut(slot, *lo) {
-                            a.donated.insert(target);
-                        }
-                    }
-                    let mut state = None;
-                    for (_, a) in self.acceptors.parts(slot, extent) {
-                        let s = state_of(a, extent, &self.ctx.space);
-                        state = Some(match state {
-                            None => s,
-                            Some(sum) => merge_states(sum, s),
-                        });
-                    }
-                    end = state.map(|state| Box::new(PageEnd { state }));
-                }
-                Ok((entries, end))
-            }
-        };
-        self.ctx.send(from, Message::FillPage { rpc, slot, answer });
-    }
-
-    /// A page of a donor.
-    pub(crate) fn on_fill_page(
-        &mut self,
-        from: NodeRef,
-        rpc: u64,
-        donor_slot: Slot,
-        answer: Result<(Vec<PageEntry>, Option<Box<PageEnd>>), Denied>,
-    ) {
-        let now = self.ctx.now;
-        let quorum = self.ctx.space.quorum();
-        let found = self
-            .replacements
-            .fills
-            .values_mut()
-            .find(|f| f.donors.get(&donor_slot).is_some_and(|d| d.rpc == rpc && d.end.is_none()));
-        let Some(f) = found else { return };
-        let (slot, extent, era) = (f.slot, f.extent, f.era);
-        let Some(d) = f.donors.get_mut(&donor_slot) else { return };
-        match answer {
-            Ok((entries, end)) => {
-                if let Some(e) = entries.last() {
-                    d.after = Some((e.offset, e.key.clone()));
-                }
-                store_entries(&mut d.registers, extent, entries);
-                d.resend_at = now;
-                if let Some(end) = end {
-                    if Era::of(&end.state.configuration) == era {
-                        d.end = acceptor_of(&end.state, std::mem::take(&mut d.registers), &self.ctx.space);
-                    } else {
-                        *d = Donor::default();
-                    }
-                }
-            }
-            Err(Denied::NewerEpoch) => {
-                d.resend_at = now + NOT_READY_RESEND;
-                if let Some(a) = self.acceptors.find(slot, extent.lo) {
-                    let configuration = a.configuration.clone();
-                    self.ctx.send(from, Message::Install { extent, configuration });
-                }
-            }
-            Err(Denied::StaleEpoch { extent, configuration }) => {
-                self.replacements.fills.remove(&(slot, extent.lo));
-                self.learn_configuration(extent, &configuration);
-            }
-            Err(Denied::NotOwner { hint }) => {
-                d.resend_at = now + NOT_READY_RESEND;
-                self.ctx.learn_not_owner(donor_slot, extent.lo, from.id, hint);
-            }
-            Err(Denied::NotReady | Denied::Promised(_) | Denied::Low | Denied::StillHeard) => {
-                d.resend_at = now + NOT_READY_RESEND;
-            }
-        }
-        let Some(f) = self.replacements.fills.get_mut(&(slot, extent.lo)).filter(|f| f.era == era) else {
-            return;
-        };
-        if f.donors.values().filter(|d| d.end.is_some()).count() >= quorum {
-            let donors: Vec<Acceptor> =
-                std::mem::take(&mut f.donors).into_values().filter_map(|d| d.end).collect();
-            self.replacements.fills.remove(&(slot, extent.lo));
-            self.finish_fill(slot, extent, era, donors);
-        }
-        self.replacements.schedule(now);
-    }
-
-    fn finish_fill(&mut self, slot: Slot, extent: Extent, era: Era, donors: Vec<Acceptor>) {
-        let Some(a) = self.acceptors.find_mut(slot, extent.lo) else { return };
-        if a.extent != extent || a.is_complete || Era::of(&a.configuration) != era {
-            return;
-        }
-        a.fill(donors);
-        let configuration = a.configuration.clone();
-        let top = a.homes.iter().map(|h| h.high.max(h.floor.n)).max().unwrap_or(0);
-        self.ctx.meet_n(top);
-        self.acceptors.join_neighbours();
-        self.is_owned_changed = true;
-        self.is_duty_due = true;
-        self.ctx.announce(Event::Replaced { slot, extent, configuration });
-    }
-
-    /// A holder of frozen memory asks whether it is still needed.
-    pub(crate) fn serve_frozen_query(&mut self, from: NodeRef, slot: Slot, extent: Extent, since: u64) {
-        let newer: Vec<(Extent, u64)> = self
-            .acceptors
-            .parts(slot, extent)
-            .filter(|(_, a)| a.is_active() && a.since() > since)
-            .map(|(e, a)| (e, a.since()))
-            .collect();
-        for (extent, since) in newer {
-            self.ctx.send(from, Message::FrozenReply { slot, extent, since });
-        }
-    }
-
-    /// Asks after the successors of frozen memory here.
-    pub(crate) fn ask_about_frozen(&mut self) {
-        let mut out = Vec::new();
-        for a in self.acceptors.frozen() {
-            for (part, owner) in self.ctx.locations.pieces(a.slot, a.extent) {
-                if let Some(to) = owner {
-                    out.push((to, Message::FrozenQuery { slot: a.slot, extent: part, since: a.since() }));
-                }
-            }
-        }
-        for (to, m) in out {
-            self.ctx.send(to, m);
-        }
-    }
-
     /// Repeats what was not answered, gives up what leads nowhere.
     pub(crate) fn scan_replacements(&mut self) {
         let now = self.ctx.now;
@@ -765,14 +527,27 @@ impl DhtNode {
     }
 }
 
-fn merge_states(
-    mut a: crate::message::AcceptorState,
-    b: crate::message::AcceptorState,
-) -> crate::message::AcceptorState {
-    for (x, y) in a.homes.iter_mut().zip(&b.homes) {
-        x.merge(y);
+/// The parts of `extent` over which every answer is uniform and at least `quorum` of them come from whole memory,
+/// each with the newest configuration; neighbours under one configuration are one part.
+fn feasible_parts(extent: Extent, answers: &Answers, quorum: usize) -> Vec<(Extent, Arc<Configuration>)> {
+    let mut cuts: Vec<Offset> = vec![extent.lo];
+    for (e, _, _) in answers.values().flatten() {
+        cuts.extend([Some(e.lo), e.hi.checked_add(1)].into_iter().flatten().filter(|c| extent.contains(*c)));
     }
-    a.donated.extend(b.donated);
-    a.refused.extend(b.refused);
-    a
+    cuts.sort_unstable();
+    cuts.dedup();
+    let mut out: Vec<(Extent, Arc<Configuration>)> = Vec::new();
+    for (i, lo) in cuts.iter().enumerate() {
+        let hi = cuts.get(i + 1).map_or(extent.hi, |next| next - 1);
+        let here = || answers.values().filter_map(|a| a.iter().find(|(e, _, _)| e.contains(*lo)));
+        let Some((_, newest, _)) = here().max_by_key(|(_, c, _)| c.epoch) else { continue };
+        if here().filter(|(_, _, is_whole)| *is_whole).count() < quorum {
+            continue;
+        }
+        match out.last_mut() {
+            Some((e, c)) if e.hi.checked_add(1) == Some(*lo) && c == newest => e.hi = hi,
+            _ => out.push((Extent::new(*lo, hi), newest.clone())),
+        }
+    }
+    out
 }

@@ -41,6 +41,13 @@ pub(crate) fn page_entry(offset: Offset, key: &Key, e: &Entry) -> PageEntry {
     PageEntry { offset, key: key.clone(), stamp: e.stamp, settled: e.settled, record: e.record.clone() }
 }
 
+/// Count and digest of a page's entries, to be added to those of the pages before.
+pub(crate) fn page_digest(entries: &[PageEntry], before: (u64, u64)) -> (u64, u64) {
+    entries.iter().fold(before, |(n, d), e| {
+        (n + 1, d ^ store::registers::stamp_digest(&e.key, e.stamp, e.record.version, e.settled))
+    })
+}
+
 /// Entries from a page into registers.
 pub(crate) fn store_entries(registers: &mut Registers, extent: Extent, entries: Vec<PageEntry>) {
     for e in entries.into_iter().filter(|e| extent.contains(e.offset)) {

@@ -87,11 +87,32 @@ pub const SETTINGS: &[Setting] = &[
     setting("key-bytes-max", &["KVNODE_KEY_BYTES_MAX"], "SIZE", "64KiB", "Longer keys are refused"),
     setting("value-bytes-max", &["KVNODE_VALUE_BYTES_MAX"], "SIZE", "16MiB", "Longer values are refused"),
     setting(
+        "jsonrpc-bytes-max",
+        &["KVNODE_JSONRPC_BYTES_MAX"],
+        "SIZE",
+        "1MiB",
+        "Longer bodies of Scalaris' JSON-RPC are refused with 413",
+    ),
+    setting(
         "operation-deadline",
         &["KVNODE_OPERATION_DEADLINE"],
         "TIME",
         "5s",
         "An operation is answered within this",
+    ),
+    setting(
+        "connections-max",
+        &["KVNODE_CONNECTIONS_MAX"],
+        "N",
+        "10000",
+        "Connections of clients open at once; further ones are told so and closed",
+    ),
+    setting(
+        "requests-max",
+        &["KVNODE_REQUESTS_MAX"],
+        "N",
+        "65536",
+        "Operations of clients open at once; further ones are refused",
     ),
     setting(
         "ping-interval",

@@ -113,6 +113,8 @@ catalogue! {
     KEY_NOT_FOUND = "KV-KEY-001", NotFound, 404, NotFound, NotDone;
     /// The key is longer than the limit.
     KEY_TOO_LONG = "KV-KEY-002", ResourceExhausted, 413, Usage, NotDone;
+    /// A key that clients cannot name.
+    KEY_RESERVED = "KV-KEY-003", InvalidArgument, 400, Usage, NotDone;
     /// The value, or the one an operation would make, is longer than the limit.
     VALUE_TOO_LONG = "KV-VAL-001", ResourceExhausted, 413, Usage, NotDone;
     /// A request's value or condition is missing or not one.
@@ -125,6 +127,14 @@ catalogue! {
     VERSION_DIFFERS = "KV-CON-002", Aborted, 409, Condition, NotDone;
     /// The value is another than expected.
     VALUE_DIFFERS = "KV-CON-003", Aborted, 409, Condition, NotDone;
+    /// A transaction holds the key.
+    KEY_LOCKED = "KV-CON-004", Aborted, 409, Condition, NotDone;
+    /// A transaction was not committed: others changed or held its keys.
+    TRANSACTION_CONFLICT = "KV-TX-001", Aborted, 409, Condition, NotDone;
+    /// The log of a transaction is not one.
+    LOG_MALFORMED = "KV-TX-002", InvalidArgument, 400, Usage, NotDone;
+    /// A transaction has more keys than the limit.
+    TOO_MANY_KEYS = "KV-TX-003", ResourceExhausted, 413, Usage, NotDone;
     /// No quorum answered; nothing was done.
     NO_QUORUM = "KV-OP-001", Unavailable, 503, Timeout, NotDone;
     /// No answer in time; it may have been done.
@@ -145,6 +155,8 @@ catalogue! {
     REQUEST_MALFORMED = "KV-REQ-001", InvalidArgument, 400, Usage, NotDone;
     /// Too many operations in a list.
     TOO_MANY_OPERATIONS = "KV-REQ-002", ResourceExhausted, 413, Usage, NotDone;
+    /// The node serves as many connections as it may.
+    TOO_MANY_CONNECTIONS = "KV-REQ-005", ResourceExhausted, 503, Timeout, NotDone;
     /// Declared, but not implemented yet.
     NOT_IMPLEMENTED = "KV-REQ-003", Unimplemented, 501, Usage, NotDone;
     /// Nothing is served at this path or with this method.

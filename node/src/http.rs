@@ -3,6 +3,8 @@
 //! A connection's first bytes tell the two apart. The services of `kvnode.v1` are called directly, without a
 //! router or middleware between hyper and them; everything else goes through a short table.
 
+mod admission;
+mod deadline;
 mod pages;
 mod readiness;
 
@@ -11,7 +13,9 @@ pub use readiness::{Check, PROBE_KEY, Readiness};
 use crate::dashboard::Dashboard;
 use crate::grpc::{Api, Problem, ServerInfo};
 use crate::handle::NodeHandle;
+use crate::scalaris::Scalaris;
 use crate::{error, error::Report};
+use admission::{Admission, REFUSAL_TIME};
 use core::convert::Infallible;
 use core::pin::Pin;
 use http::{HeaderValue, Request, Response};
@@ -54,12 +58,14 @@ pub async fn serve_clients(
     let health = HealthReporter::new();
     let readiness = Readiness::new(handle.clone(), Arc::clone(&info));
     let probe = tokio::spawn(readiness.clone().run(health.clone(), shutdown.clone()));
+    let admission = Admission::new(info.connections_max);
     let api = Api::new(handle, info);
     let dashboard = Dashboard::start(api.clone(), readiness.clone(), shutdown.clone());
     let front = Front::new(api, readiness, health, dashboard)?;
 
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // Scalaris' server writes the names of headers so.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -83,12 +89,25 @@ pub async fn serve_clients(
         if let Err(e) = stream.set_nodelay(true) {
             tracing::debug!(error = %e, "cannot set TCP_NODELAY");
         }
-        let connection = builder.serve_connection(TokioIo::new(stream), front.clone()).into_owned();
+        let Some(admitted) = admission.admit() else {
+            tracing::debug!(limit = admission.limit(), "a client's connection was closed: there is no room");
+            continue;
+        };
+        let refused_above = (!admitted.is_served).then(|| admission.limit());
+        let front = Front { refused_above, ..front.clone() };
+        let connection = builder.serve_connection(TokioIo::new(stream), front).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            if let Err(e) = connection.await {
+            let ended = if admitted.is_served {
+                connection.await
+            } else {
+                // It is closed even if the client would go on.
+                tokio::time::timeout(REFUSAL_TIME, connection).await.unwrap_or(Ok(()))
+            };
+            if let Err(e) = ended {
                 tracing::debug!(error = %e, "a client's connection ended");
             }
+            drop(admitted);
         });
     }
     drop(listener);
@@ -107,7 +126,10 @@ struct Front {
     services: Arc<[(&'static str, Handler)]>,
     pages: Arc<pages::Pages>,
     dashboard: Arc<Dashboard>,
+    scalaris: Arc<Scalaris>,
     message_bytes_max: usize,
+    /// Calls are refused: so many connections are open already.
+    refused_above: Option<usize>,
 }
 
 impl Front {
@@ -135,6 +157,8 @@ impl Front {
                 ("/grpc.reflection.v1alpha.ServerReflection/", handler(v1alpha)),
             ]),
             message_bytes_max: api.info().message_bytes_max(),
+            refused_above: None,
+            scalaris: Arc::new(Scalaris::new(&api)),
             pages: Arc::new(pages::Pages::new(readiness)),
             dashboard,
         })
@@ -160,19 +184,31 @@ impl hyper::service::Service<Request<Incoming>> for Front {
 
     fn call(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
+        if let Some(limit) = self.refused_above
+            && is_grpc(&request)
+        {
+            return Box::pin(core::future::ready(Ok(admission::refusal(limit))));
+        }
         if path.starts_with("/kvnode.v1.Kv/") {
+            let deadline = deadline::of(request.headers());
             let answer = self.kv.clone().call(request);
             let limit = self.message_bytes_max;
-            return Box::pin(async move { answer.await.map(|r| explained(r, limit)) });
+            return Box::pin(async move {
+                let answer = match deadline {
+                    Some(d) => deadline::within(d, answer).await,
+                    None => answer.await,
+                };
+                answer.map(|r| explained(r, limit))
+            });
         }
         if let Some((_, service)) = self.services.iter().find(|(prefix, _)| path.starts_with(prefix)) {
             return service(request);
         }
-        let is_grpc = request
-            .headers()
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
-        if is_grpc {
+        if let Some(page) = jsonrpc::Page::at(path) {
+            let scalaris = Arc::clone(&self.scalaris);
+            return Box::pin(async move { Ok(scalaris.answer(page, request).await) });
+        }
+        if is_grpc(&request) {
             let status: Status = Problem::from(unknown_path(path)).into();
             return Box::pin(core::future::ready(Ok(status.into_http())));
         }
@@ -185,6 +221,11 @@ impl hyper::service::Service<Request<Incoming>> for Front {
     }
 }
 
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// What is said of a path at which nothing is served.
 fn unknown_path(path: &str) -> Report {
     let shown: String = path.chars().take(200).collect();
@@ -192,7 +233,8 @@ fn unknown_path(path: &str) -> Report {
         error::PATH_UNKNOWN,
         format!("nothing is served at {shown}"),
         "this port serves gRPC (kvnode.v1.Kv, kvnode.v1.Transactions, kvnode.v1.Cluster, grpc.health.v1.Health, \
-         reflection) and the pages /, /metrics, /livez and /readyz",
+         reflection), Scalaris' JSON-RPC (/jsonrpc.yaws, /api/tx.yaws and others) and the pages /, /metrics, /livez \
+         and /readyz",
         "open / in a browser, or ask by 'grpcurl -plaintext ADDRESS list'",
     )
 }

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod peer;
 pub mod run;
 pub mod run_error;
+pub mod scalaris;
 pub mod seeds;
 pub mod serve;
 pub mod signals;

@@ -13,6 +13,7 @@ use crate::http;
 use crate::listen::{bind, overlay_address};
 use crate::peer::{PeerOptions, Peers, serve_peers};
 use crate::run_error::RunError;
+use crate::scalaris::{Spec, VirtualNodes};
 use crate::seeds::{HostPort, StartRequest, start_and_resolve};
 use crate::signals::{StopSignal, StopSignals};
 use core::time::Duration;
@@ -70,8 +71,12 @@ pub struct Settings {
     pub replication_factor: Option<u8>,
     /// The core's bounds and times, the default replication factor among them.
     pub core: Config,
+    /// Longer bodies of JSON-RPC are refused.
+    pub jsonrpc_bytes_max: usize,
     /// The transport's bounds and times.
     pub peers: PeerOptions,
+    /// Connections of clients open at once.
+    pub connections_max: usize,
     /// How long joining may take; none tries for ever.
     pub join_timeout: Option<Duration>,
     /// How long handing over may take at the end.
@@ -89,7 +94,9 @@ impl Default for Settings {
             create: false,
             replication_factor: None,
             core: Config::default(),
+            jsonrpc_bytes_max: 1 << 20,
             peers: PeerOptions::default(),
+            connections_max: 10_000,
             join_timeout: Some(Duration::from_secs(60)),
             leave_timeout: Duration::from_secs(9),
             shown: Vec::new(),
@@ -121,6 +128,7 @@ struct Process {
     joined: watch::Sender<bool>,
     dns_failures: Arc<Mutex<Vec<String>>>,
     denied: Option<String>,
+    virtual_nodes: Arc<VirtualNodes>,
     /// What must not end before the process does. Dropping the set ends them.
     tasks: JoinSet<Result<(), RunError>>,
     clients: JoinSet<Result<(), RunError>>,
@@ -166,13 +174,22 @@ impl Process {
         });
         // The client side: gRPC, HTTP and the dashboard begin here.
         let journal = Journal::default();
+        let virtual_nodes = VirtualNodes::new(Spec {
+            overlay: addr,
+            client: client_addr,
+            core: settings.core.clone(),
+            peers: settings.peers.clone(),
+        });
         let info = ServerInfo {
+            virtual_nodes: Some(Arc::clone(&virtual_nodes)),
+            jsonrpc_bytes_max: settings.jsonrpc_bytes_max,
             key_bytes_max: settings.core.key_bytes_max,
             value_bytes_max: settings.core.value_bytes_max,
             traffic: Arc::clone(peers.traffic()),
             peers: Some(Arc::clone(&peers)),
             journal: journal.clone(),
             settings: settings.shown.clone(),
+            connections_max: settings.connections_max,
             ..ServerInfo::new(addr, client_addr)
         };
         let serving = http::serve_clients(client_listener, handle.clone(), info, shutdown.clone());
@@ -198,18 +215,24 @@ impl Process {
             joined,
             dns_failures,
             denied,
+            virtual_nodes,
             tasks,
             clients,
         })
     }
 
     async fn supervise(mut self, mut signals: StopSignals) -> Result<u8, RunError> {
+        let virtual_nodes = Arc::clone(&self.virtual_nodes);
         let join_timeout = self.settings.join_timeout;
         let join_deadline = Instant::now() + join_timeout.unwrap_or_default();
         loop {
             let is_joined = *self.joined.borrow();
             tokio::select! {
                 signal = signals.next() => return Ok(self.leave(signal, signals).await),
+                () = virtual_nodes.asked_to_stop() => {
+                    info!("a client asks this process to end by shutdown_vm");
+                    return Ok(self.leave(StopSignal::Terminate, signals).await);
+                }
                 event = self.events.recv() => match event {
                     Some(event) => self.on_event(event)?,
                     None => return Err(RunError::Internal { cause: "the event loop ended".to_owned() }),
@@ -267,6 +290,9 @@ impl Process {
             Event::Replaced { slot, extent, configuration } => {
                 info!(slot, extent = ?extent, epoch = configuration.epoch, "lost replica replaced");
             }
+            Event::Resumed { slot, extent, configuration } => {
+                info!(slot, extent = ?extent, epoch = configuration.epoch, "replaced replica goes on");
+            }
             Event::ReignBegan { home, extent } => tracing::debug!(home, extent = ?extent, "reign began"),
             Event::Refused { node } => warn!(member = %node, "node refused"),
         }
@@ -301,7 +327,12 @@ impl Process {
         info!(?signal, "leaving: hands everything over; a second signal ends at once");
         let began = Instant::now();
         let handle = self.handle.clone();
-        let leaving = timeout(self.settings.leave_timeout, handle.request(Request::Leave));
+        let virtual_nodes = Arc::clone(&self.virtual_nodes);
+        let leave_timeout = self.settings.leave_timeout;
+        let leaving = async {
+            let first = timeout(leave_timeout, handle.request(Request::Leave));
+            tokio::join!(first, virtual_nodes.leave_all()).0
+        };
         tokio::pin!(leaving);
         let left = loop {
             tokio::select! {

@@ -42,17 +42,7 @@ pub fn shown(layers: &Layers) -> Vec<SettingShown> {
 }
 
 fn process_settings(s: Settings) -> run::Settings {
-    let core = dht::Config {
-        replication_factor: s.replication_factor,
-        key_bytes_max: s.key_bytes_max,
-        value_bytes_max: s.value_bytes_max,
-        memory_bytes_max: usize::try_from(s.max_memory_bytes).unwrap_or(usize::MAX),
-        operation_deadline: s.operation_deadline,
-        ping_interval: s.ping_interval,
-        suspect_after: s.suspect_after,
-        dead_after: s.dead_after,
-        ..dht::Config::default()
-    };
+    let core = s.core_config();
     run::Settings {
         listen: match s.listen {
             ListenSetting::Addr(a) => Listen::At(a),
@@ -63,6 +53,8 @@ fn process_settings(s: Settings) -> run::Settings {
         create: s.create,
         replication_factor: s.replication_factor_is_given.then_some(s.replication_factor),
         core,
+        connections_max: s.connections_max,
+        jsonrpc_bytes_max: s.jsonrpc_bytes_max,
         join_timeout: s.join_timeout,
         ..run::Settings::default()
     }

@@ -162,3 +162,18 @@ async fn settings_know_where_they_came_from_and_wrong_ones_are_refused() {
     assert_eq!(kvnode(None, &[], &["version"], b"").await.code, 0);
     assert!(kvnode(None, &[], &["completions", "bash"], b"").await.out.contains("_kvnode"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endpoint_may_stand_before_the_command_or_after_it() {
+    let node = fake_node().await;
+    let at = node.addr.to_string();
+    let r = kvnode(None, &[], &["--endpoint", &at, "put", "k", "v"], b"").await;
+    assert_eq!(r.code, 0, "{}", r.err);
+    let r = kvnode(None, &[], &["get", "k", "--endpoint", &at, "--timeout", "5s"], b"").await;
+    assert_eq!((r.code, r.out.as_str()), (0, "v\n"), "{}", r.err);
+    let r = kvnode(None, &[], &["--timeout", "5s", "--endpoint", &at, "status"], b"").await;
+    assert!(r.code == 0 || r.code == 8, "{}", r.err);
+    let r = kvnode(None, &[], &["--endpoint", &at], b"").await;
+    assert_eq!(r.code, 2);
+    assert!(r.err.contains("--join"), "a server is not told where a server is: {}", r.err);
+}

@@ -5,7 +5,7 @@
 mod common;
 
 use client::{Client, Condition, Data, Error, Operation, Outcome, Value};
-use common::{DEAD_KEY, LOST_KEY, SHAKY_KEY, SILENT_KEY, fake_node};
+use common::{DEAD_KEY, LOST_KEY, SHAKY_KEY, SILENT_KEY, fake_node, fake_node_of};
 use dht::api::Phase;
 use proto::v1;
 use proto::v1::kv_client::KvClient;
@@ -158,8 +158,12 @@ async fn wrong_requests_get_clear_errors_and_change_nothing() {
     let e = kv.get(v1::GetRequest { key: "k".into() }).await.unwrap_err();
     assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::NotFound, "KV-KEY-001"));
     let mut tx = TransactionsClient::new(channel(node.addr).await);
-    let e = tx.execute(v1::ExecuteRequest::default()).await.unwrap_err();
-    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::Unimplemented, "KV-REQ-003"));
+    let e =
+        tx.execute(v1::ExecuteRequest { log: vec![9; 9].into(), ..Default::default() }).await.unwrap_err();
+    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::InvalidArgument, "KV-TX-002"));
+    let operations = vec![v1::Operation { kind: None }; 1001];
+    let e = tx.execute(v1::ExecuteRequest { operations, ..Default::default() }).await.unwrap_err();
+    assert_eq!((e.code(), fact(&e, "code").as_str()), (Code::ResourceExhausted, "KV-REQ-002"));
     assert_eq!(node.changes.load(Ordering::SeqCst), 0);
 }
 
@@ -278,4 +282,39 @@ async fn a_shutdown_lets_open_calls_end() {
     node.stop.cancel();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(TcpStream::connect(node.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_call_is_kept_and_the_outcome_is_unknown() {
+    let node = fake_node().await;
+    // By hand, because tonic's client would keep the deadline itself.
+    let mut message = vec![0, 0, 0, 0, 8, 10, 6];
+    message.extend_from_slice(SILENT_KEY.as_bytes());
+    let head = "POST /kvnode.v1.Kv/Get HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTE: trailers\r\n\
+                Content-Type: application/grpc\r\nGrpc-Timeout: 80m\r\nContent-Length: 13\r\n\r\n";
+    let mut s = TcpStream::connect(node.addr).await.unwrap();
+    s.write_all(&[head.as_bytes(), &message].concat()).await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), s.read_to_string(&mut answer)).await;
+    assert!(read.is_ok(), "the key is never answered, the call is");
+    assert!(answer.contains("grpc-status: 4\r\n") && answer.contains("KV-OP-002"), "{answer}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_told_so_and_make_room_for_others() {
+    let node = fake_node_of(2).await;
+    let get = || v1::GetRequest { key: "k".into() };
+    let (mut a, b) = (KvClient::new(channel(node.addr).await), channel(node.addr).await);
+    let mut c = KvClient::new(channel(node.addr).await);
+    assert_eq!(a.get(get()).await.unwrap_err().code(), Code::NotFound);
+    let e = c.get(get()).await.unwrap_err();
+    assert_eq!((e.code(), fact(&e, "outcome").as_str()), (Code::ResourceExhausted, "not_done"), "{e:?}");
+    assert!(fact(&e, "fix").contains("--connections-max") && e.message().contains("2 connections"), "{e:?}");
+    assert_eq!(http(node.addr, "GET", "/livez").await.0, 200, "probes are answered all the same");
+    drop(b);
+    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    while c.get(get()).await.unwrap_err().code() != Code::NotFound {
+        assert!(tokio::time::Instant::now() < until, "no room was made");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

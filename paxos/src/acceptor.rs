@@ -89,6 +89,10 @@ pub struct Acceptor {
     pub donated: BTreeSet<(Slot, u64)>,
     /// (slot, since) of members to which it will never donate.
     pub refused: BTreeSet<(Slot, u64)>,
+    /// Frozen: the epoch in which the member came in to which this memory is being given.
+    pub given_to: Option<u64>,
+    /// Frozen: the configuration that named another replica here. Nobody else who is alive may know it.
+    pub successor: Option<Arc<Configuration>>,
     /// Promise of the instance that decides the next configuration.
     pub change_promised: Ballot,
     /// Vote of that instance.
@@ -114,6 +118,8 @@ impl Acceptor {
             is_stopped: false,
             donated,
             refused: BTreeSet::new(),
+            given_to: None,
+            successor: None,
             change_promised: Ballot::ZERO,
             change_accepted: None,
             homes: [HomeState::default(); HOMES],
@@ -164,6 +170,7 @@ impl Acceptor {
         }
         if next.members[usize::from(self.slot)].replica != self.replica {
             self.is_frozen = true;
+            self.successor = Some(next.clone());
             return;
         }
         self.configuration = next.clone();
@@ -273,6 +280,7 @@ impl Acceptor {
             configuration: self.configuration.clone(),
             donated: self.donated.clone(),
             refused: self.refused.clone(),
+            successor: self.successor.clone(),
             change_accepted: self.change_accepted.clone(),
             ..*self
         };
@@ -286,11 +294,14 @@ impl Acceptor {
             && self.extent.is_followed_by(&next.extent)
             && self.replica == next.replica
             && self.configuration == next.configuration
-            && self.is_complete == next.is_complete
+            // What is being filled is filled in the pieces for which streams were begun.
+            && self.is_complete
+            && next.is_complete
             && self.is_frozen == next.is_frozen
             && self.is_stopped == next.is_stopped
             && self.donated == next.donated
             && self.refused == next.refused
+            && self.given_to == next.given_to
             && self.change_promised == next.change_promised
             && self.change_accepted == next.change_accepted
             && self.homes.iter().zip(&next.homes).all(|(a, b)| a.promised == b.promised)
@@ -338,6 +349,50 @@ impl Acceptor {
         }
         self.donated.insert((self.slot, self.since()));
         self.is_complete = true;
+    }
+
+    /// Fill (b): takes over the exact memory of an earlier, frozen holder of the slot.
+    pub fn fill_exactly(&mut self, earlier: Acceptor) {
+        for (a, b) in self.homes.iter_mut().zip(&earlier.homes) {
+            a.merge(b);
+        }
+        self.donated.extend(earlier.donated);
+        self.refused.extend(earlier.refused);
+        self.registers = earlier.registers;
+        self.donated.insert((self.slot, self.since()));
+        self.is_complete = true;
+    }
+
+    /// Fill (c): frozen memory goes on as the member that replaced it, under its configuration.
+    pub fn resume_as(&mut self, configuration: Arc<Configuration>) {
+        self.replica = configuration.members[usize::from(self.slot)].replica;
+        self.configuration = configuration;
+        self.is_frozen = false;
+        self.given_to = None;
+        self.successor = None;
+        self.change_promised = Ballot::ZERO;
+        self.change_accepted = None;
+        self.donated.insert((self.slot, self.since()));
+    }
+
+    /// Whether this memory was completely streamed to a member of `slot` that came in after `after` and not
+    /// after `until`, those not counted that froze unfinished.
+    pub fn has_donated_between(&self, slot: Slot, after: u64, until: u64, unfinished: &[u64]) -> bool {
+        after < until
+            && self
+                .donated
+                .range((slot, after.saturating_add(1))..=(slot, until))
+                .any(|(_, since)| !unfinished.contains(since))
+    }
+
+    /// Promises never to donate to the member of `slot` that came in at `since`. Not given by one that has
+    /// donated to it or to another that came in after `after`.
+    pub fn refuse(&mut self, slot: Slot, after: u64, since: u64, unfinished: &[u64]) -> bool {
+        let may = self.is_active() && !self.has_donated_between(slot, after, since, unfinished);
+        if may {
+            self.refused.insert((slot, since));
+        }
+        may
     }
 
     /// Checks that an acceptor from outside makes sense in `space`.

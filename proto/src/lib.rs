@@ -5,6 +5,7 @@
 pub mod client_api;
 pub mod codec;
 pub mod peer;
+pub mod transaction_log;
 
 /// The client API, package `kvnode.v1`.
 #[allow(

@@ -36,6 +36,7 @@ pub const EXPECTED: &[&str] = &[
     "event MemberUp",
     "event ReignBegan",
     "event Replaced",
+    "event Resumed",
     "handover in several pages",
     "handover with changes since the copy",
     "handover with keys",

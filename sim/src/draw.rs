@@ -21,6 +21,8 @@ pub enum Stream {
     Workload,
     /// Node ids and the seeds of nodes.
     Nodes,
+    /// What transactional clients do.
+    Transactions,
 }
 
 /// A stream of draws.
@@ -37,6 +39,7 @@ impl Draw {
             Stream::Nemesis => 3,
             Stream::Workload => 4,
             Stream::Nodes => 5,
+            Stream::Transactions => 6,
         });
         Draw(rng)
     }

@@ -67,7 +67,9 @@ impl Outcome {
                 | Reply::Inspected(_)
                 | Reply::Members(_)
                 | Reply::Ring(_)
+                | Reply::Transacted(_)
                 | Reply::Located(_)
+                | Reply::Scanned { .. }
                 | Reply::Left { .. },
             )
             | None => Outcome::Unknown,

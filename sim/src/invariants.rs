@@ -178,7 +178,8 @@ impl Watch {
         stamp: Stamp,
         record: &Record,
     ) -> Result<(), Violation> {
-        let print = fingerprint(&(record.version, &record.value));
+        let lock = record.lock().map(|l| format!("{l:?}"));
+        let print = fingerprint(&(record.version, &record.value, lock));
         let first = *self.records.entry((key.clone(), stamp)).or_insert(print);
         if first != print {
             return broken("I1", format!("key {key:?} stamp {stamp} has two records, one is {record:?}"));
@@ -209,7 +210,10 @@ impl Watch {
             if last.1 > entry.stamp {
                 return broken(
                     "stamps",
-                    format!("key {key:?} at {} went from {} back to {}", a.replica, last.1, entry.stamp),
+                    format!(
+                        "key {key:?} at {} of slot {} went from {} back to {} in {:?}, epoch {}",
+                        a.replica, a.slot, last.1, entry.stamp, a.extent, a.configuration.epoch
+                    ),
                 );
             }
             last.1 = entry.stamp;

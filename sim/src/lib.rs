@@ -22,6 +22,7 @@ pub mod report;
 pub mod run;
 pub mod settings;
 pub mod strength;
+pub mod transactions;
 pub mod transcript;
 pub mod workload;
 

@@ -28,6 +28,10 @@ pub trait Machine {
     fn next_timeout(&self) -> Option<Time>;
     /// The acceptors in its memory.
     fn acceptors(&self) -> impl Iterator<Item = &Acceptor>;
+    /// Whether its transactions have left nothing to do.
+    fn has_no_transactions(&self) -> bool {
+        true
+    }
     /// What it holds and does, for the reader of a failed run.
     fn describe(&self) -> String {
         String::new()
@@ -60,6 +64,9 @@ impl Machine for DhtNode {
     }
     fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
         DhtNode::acceptors(self)
+    }
+    fn has_no_transactions(&self) -> bool {
+        DhtNode::has_no_transactions(self)
     }
     fn describe(&self) -> String {
         DhtNode::describe(self)

@@ -19,7 +19,7 @@ const USAGE: &str = "kvnode-sim: seeded simulation of many nodes, with faults, c
   --profile NAME     steady, messages, churn, crash or all (all)
   --nodes N          nodes at first, 1 to 20 (5; 9 to grow to)
   --ops N            operations of clients in a run (400)
-  --scenario NAME    load or grow-shrink (load)
+  --scenario NAME    load, grow-shrink or transactions (load)
   --threads N        seeds run at once (2)
   --failures N       stop after so many failed runs (5)";
 
@@ -78,6 +78,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
                 o.scenario = match value.as_str() {
                     "load" => Scenario::Load,
                     "grow-shrink" => Scenario::GrowShrink,
+                    "transactions" => Scenario::Transactions,
                     other => return Err(format!("no scenario {other}")),
                 }
             }

@@ -16,6 +16,8 @@ pub enum Input {
     Message {
         /// From whom.
         from: NodeRef,
+        /// The ring that the sender was in.
+        ring: Option<RingId>,
         /// What.
         message: Box<Message>,
     },

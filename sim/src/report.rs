@@ -12,6 +12,7 @@ pub struct Totals {
     runs: u64,
     failed: u64,
     ops: [u64; 4],
+    transactions: [u64; 3],
     undisturbed: (u64, u64),
     faults: BTreeMap<&'static str, u64>,
     messages: u64,
@@ -29,6 +30,9 @@ impl Totals {
         self.runs += 1;
         self.failed += u64::from(o.violation.is_some());
         for (a, b) in self.ops.iter_mut().zip(o.ops) {
+            *a += b;
+        }
+        for (a, b) in self.transactions.iter_mut().zip(o.transactions) {
             *a += b;
         }
         self.undisturbed.0 += o.undisturbed.0;
@@ -79,6 +83,14 @@ impl fmt::Display for Totals {
             percent(self.undisturbed.1, self.undisturbed.0),
             self.undisturbed.0,
         )?;
+        let [committed, aborted, lost] = self.transactions;
+        if committed + aborted + lost > 0 {
+            writeln!(
+                f,
+                "transactions: {}; committed {committed}, aborted {aborted}, unknown {lost}",
+                committed + aborted + lost
+            )?;
+        }
         let minutes = self.lived.as_secs() / 60;
         writeln!(
             f,

@@ -17,6 +17,7 @@ use crate::nemesis::Nemesis;
 use crate::network::Tally;
 use crate::order;
 use crate::settings::{Profile, Scenario, Settings};
+use crate::transactions::workload::{Clients, Open};
 use crate::workload::Workload;
 use core::time::Duration;
 use dht::{Request, RequestId};
@@ -40,6 +41,8 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     /// Operations by outcome: answered, refused by the key's state, failed, unknown.
     pub ops: [u64; 4],
+    /// Transactions by outcome: committed, aborted, unknown.
+    pub transactions: [u64; 3],
     /// Operations outside of declared outages: all, answered.
     pub undisturbed: (u64, u64),
     /// Faults of the nemesis that took effect.
@@ -83,6 +86,11 @@ struct Run<M> {
     history: History,
     /// The open requests of clients: (operation, client, key, action).
     open: BTreeMap<RequestId, (usize, usize, Key, Action)>,
+    clients: Clients,
+    /// The open requests of transactional clients.
+    open_txns: BTreeMap<RequestId, Open>,
+    /// What they ask next.
+    next_calls: Vec<(Open, Request)>,
     issued: usize,
     is_loading: bool,
     undecided: usize,
@@ -98,6 +106,9 @@ impl<M: Machine> Run<M> {
             nemesis: Nemesis::new(settings, Draw::new(seed, Stream::Nemesis)),
             history: History::default(),
             open: BTreeMap::new(),
+            clients: Clients::new(Draw::new(seed, Stream::Transactions)),
+            open_txns: BTreeMap::new(),
+            next_calls: Vec::new(),
             issued: 0,
             is_loading: false,
             undecided: 0,
@@ -107,7 +118,7 @@ impl<M: Machine> Run<M> {
     fn all(&mut self) -> Result<(), Violation> {
         self.cluster.remind(LOOK_INTERVAL, Note::Look);
         match self.settings.scenario {
-            Scenario::Load => {
+            Scenario::Load | Scenario::Transactions => {
                 self.form(self.settings.nodes)?;
                 self.start_load();
                 self.until(LOAD_TIME, "the clients did not finish", Run::is_load_over)?;
@@ -116,13 +127,15 @@ impl<M: Machine> Run<M> {
         }
         self.is_loading = false;
         self.nemesis.heal(&mut self.cluster)?;
-        self.until(HEAL_TIME, "the ring did not heal", |r| r.open.is_empty() && r.unrest().is_none())?;
+        self.until(HEAL_TIME, "the ring did not heal", |r| r.is_answered() && r.unrest().is_none())?;
         let keys: Vec<Key> = self.history.by_key().into_keys().collect();
         self.demand(&keys, |_, _| Action::Get)?;
         self.demand(&keys, |w, k| Action::Change(w.plain(k)))?;
         self.demand(&keys, |_, _| Action::Get)?;
+        self.look_at_transactions()?;
         self.until(HEAL_TIME, "the ring did not come to rest", |r| r.unrest().is_none())?;
         self.cluster.look_at_all()?;
+        self.transactions_are_serial()?;
         self.undecided = order::check(&self.history)?;
         self.half_succeeded()
     }
@@ -181,7 +194,7 @@ impl<M: Machine> Run<M> {
     }
 
     fn is_load_over(&mut self) -> bool {
-        self.issued >= self.settings.ops && self.open.is_empty()
+        self.issued >= self.settings.ops && self.is_answered()
     }
 
     /// What keeps the ring from being whole and at rest.
@@ -198,6 +211,12 @@ impl<M: Machine> Run<M> {
         }
         if !M::IS_REPLICATED {
             return None;
+        }
+        if self.issued >= self.settings.ops
+            && self.is_answered()
+            && let Some(why) = self.cluster.unfinished()
+        {
+            return Some(why);
         }
         let strength = self.cluster.strength(&BTreeSet::new());
         let has_enough =
@@ -223,7 +242,8 @@ impl<M: Machine> Run<M> {
                 return broken("I6", format!("{otherwise}: {why}\n{nodes}"));
             }
             if self.cluster.transcript().events() > EVENTS_MAX {
-                return broken("I6", "there is no end of events".to_owned());
+                let nodes: String = self.cluster.processes().map(|p| p.machine.describe()).collect();
+                return broken("I6", format!("there is no end of events\n{nodes}"));
             }
         }
     }
@@ -232,6 +252,7 @@ impl<M: Machine> Run<M> {
     fn advance(&mut self) -> Result<bool, Violation> {
         let note = self.cluster.step()?;
         self.complete();
+        self.issue_next_calls()?;
         match note {
             None => return Ok(false),
             Some(Note::Look) => {
@@ -253,6 +274,7 @@ impl<M: Machine> Run<M> {
             Some(Note::FaultEnds(fault)) => self.nemesis.end(&mut self.cluster, fault)?,
         }
         self.complete();
+        self.issue_next_calls()?;
         Ok(false)
     }
 
@@ -278,6 +300,11 @@ impl<M: Machine> Run<M> {
             return Ok(());
         };
         self.issued += 1;
+        if self.settings.scenario == Scenario::Transactions {
+            let at = self.cluster.moment().0;
+            let (open, request) = self.clients.begin(client, at);
+            return self.issue_txn(open, request, node.id);
+        }
         let (key, action) = self.workload.next(client);
         self.issue(client, key, action, node.id)
     }
@@ -300,8 +327,83 @@ impl<M: Machine> Run<M> {
         Ok(())
     }
 
+    fn is_answered(&self) -> bool {
+        self.open.is_empty() && self.open_txns.is_empty() && self.next_calls.is_empty()
+    }
+
+    fn issue_txn(&mut self, open: Open, request: Request, node: ring::NodeId) -> Result<(), Violation> {
+        let id = self.cluster.request(node, request)?;
+        self.open_txns.insert(id, open);
+        Ok(())
+    }
+
+    /// The next calls of transactions, each at whatever node serves.
+    fn issue_next_calls(&mut self) -> Result<(), Violation> {
+        while let Some((open, request)) = self.next_calls.pop() {
+            let serving = self.cluster.serving();
+            match self.workload.draw().pick(&serving) {
+                Some(node) => self.issue_txn(open, request, node.id)?,
+                None => self.clients.give_up(open),
+            }
+        }
+        Ok(())
+    }
+
+    fn complete_txn(&mut self, open: Open, reply: Option<dht::Reply>) {
+        let at = self.cluster.moment().0;
+        let client = open.client();
+        match self.clients.on_reply(open, reply, at) {
+            Some(next) => self.next_calls.push(next),
+            None if client < self.settings.clients && self.is_loading => self.remind_client(client),
+            None => {}
+        }
+    }
+
+    /// When all is healed: one read of every key, and one of all accounts together.
+    fn look_at_transactions(&mut self) -> Result<(), Violation> {
+        if self.settings.scenario != Scenario::Transactions {
+            return Ok(());
+        }
+        for _ in 0..TRIES_MAX {
+            let before = self.clients.fates;
+            let asked = Clients::keys().into_iter().map(|k| vec![k]).chain([Clients::accounts()]);
+            let mut wanted = 0;
+            for keys in asked {
+                let at = self.cluster.moment().0;
+                let next = self.clients.look_at(self.settings.clients, keys, at);
+                self.next_calls.push(next);
+                wanted += 1;
+            }
+            self.issue_next_calls()?;
+            let limit = self.settings.config.operation_deadline * 6;
+            self.until(limit, "a transaction was never answered", Run::<M>::is_answered_now)?;
+            if self.clients.fates[0] - before[0] == wanted {
+                return Ok(());
+            }
+        }
+        broken("I6", "transactions do not succeed after everything healed".to_owned())
+    }
+
+    fn is_answered_now(&mut self) -> bool {
+        self.is_answered()
+    }
+
+    fn transactions_are_serial(&self) -> Result<(), Violation> {
+        if let Some(text) = &self.clients.totals.1 {
+            return broken("I5", text.clone());
+        }
+        match crate::transactions::check(self.clients.txns()) {
+            Ok(()) => Ok(()),
+            Err(a) => broken("I5", a.to_string()),
+        }
+    }
+
     fn complete(&mut self) {
         while let Some(done) = self.cluster.poll_completion() {
+            if let Some(open) = self.open_txns.remove(&done.id) {
+                self.complete_txn(open, done.reply);
+                continue;
+            }
             let Some((op, client, key, action)) = self.open.remove(&done.id) else { continue };
             let at = self.cluster.moment();
             let outcome = history::Outcome::of(done.reply);
@@ -388,6 +490,7 @@ impl<M: Machine> Run<M> {
         Outcome {
             violation,
             ops,
+            transactions: self.clients.fates,
             undisturbed: self.undisturbed(),
             faults: self.nemesis.tally().clone(),
             network: self.cluster.network().tally(),

@@ -46,6 +46,8 @@ pub enum Scenario {
     Load,
     /// A ring of one grows to `nodes` and shrinks to one again, under load.
     GrowShrink,
+    /// A ring of a given size under transactions.
+    Transactions,
 }
 
 /// Everything about a run.
@@ -116,7 +118,7 @@ impl Settings {
             clock_drift_per_mille: if d.chance(300) { d.between(1, 80) } else { 0 },
             registers_look_every: 32,
             clients: d.index(6) + 3,
-            think: d.millis(20, 300),
+            think: if scenario == Scenario::Transactions { d.millis(2, 60) } else { d.millis(20, 300) },
             fault_interval: d.millis(400, 4000),
             cold_keys: d.between(20, 120),
         }
@@ -138,6 +140,7 @@ impl Settings {
         let scenario = match self.scenario {
             Scenario::Load => "",
             Scenario::GrowShrink => " --scenario grow-shrink",
+            Scenario::Transactions => " --scenario transactions",
         };
         format!(
             "cargo run --release -p kvnode-sim -- --seed {} --profile {} --nodes {} --ops {}{scenario} --trace",
@@ -156,6 +159,8 @@ fn config(d: &mut Draw) -> Config {
     Config {
         replication_factor: d.pick(&[3, 3, 3, 3, 5, 5, 4, 1]).unwrap_or(3),
         attempt_timeout: scaled(base.attempt_timeout),
+        lock_wait: scaled(base.lock_wait),
+        lock_age_max: scaled(base.lock_age_max),
         vote_timeout: scaled(base.vote_timeout),
         ping_interval: scaled(base.ping_interval),
         suspect_after: scaled(base.suspect_after),

@@ -61,6 +61,51 @@ fn crashes_break_nothing() {
     seeds(Profile::Crash, Scenario::Load, 5, 1..25);
 }
 
+/// Runs that once came to no rest, or worse, each for a reason of its own.
+#[test]
+fn what_was_replaced_once_is_whole_again() {
+    let once = [
+        // The replaced member's memory was there, and nobody asked it.
+        (1167, Profile::Crash),
+        (1354, Profile::Crash),
+        // A node left with frozen memory, or with memory that others had streamed to.
+        (1217, Profile::Crash),
+        (1345, Profile::Crash),
+        (1368, Profile::Crash),
+        (20_169, Profile::Crash),
+        // A piece that nobody could replace held up its neighbours.
+        (1304, Profile::Crash),
+        // A part of a fill kept the keys of the whole.
+        (1219, Profile::Crash),
+        // What was being filled was joined again and began anew.
+        (20_084, Profile::Crash),
+        // Enough donors had refused a member for ever.
+        (20_950, Profile::Crash),
+        (22_647, Profile::Crash),
+        // The receiver of a chunk had discarded it, and said nothing.
+        (20_328, Profile::Crash),
+        // A founder that came home kept a ring of its own: the other one had only one member left.
+        (22_614, Profile::Crash),
+        // Frozen memory of several pieces was known of one only.
+        (40_171, Profile::All),
+        (50_379, Profile::Crash),
+        // Only the replaced member knew the epoch that replaced it.
+        (100_722, Profile::All),
+    ];
+    let work = |part: &[(u64, Profile)]| {
+        for (seed, profile) in part {
+            let s = Settings::draw(*seed, *profile, Scenario::Load, 5, 400);
+            let o = run::<DhtNode>(&s, false);
+            assert_eq!(o.violation.map(|v| v.to_string()), None, "{}", s.replay_command());
+        }
+    };
+    let (a, b) = once.split_at(once.len() / 2);
+    thread::scope(|t| {
+        t.spawn(|| work(a));
+        work(b);
+    });
+}
+
 #[test]
 fn a_ring_grows_from_one_to_nine_and_shrinks_to_one() {
     // Seeds 11 and 12 once read at a home whose own slot had not voted yet, with Q other slots on the same node.

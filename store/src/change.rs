@@ -80,6 +80,12 @@ pub enum Refusal {
         /// The limit.
         limit_bytes: usize,
     },
+    /// A transaction holds the key.
+    Locked,
+    /// This very commit was applied already.
+    Applied,
+    /// The version is another, and whether this very commit was applied is not remembered.
+    Forgotten,
 }
 
 /// What a change makes of a record.

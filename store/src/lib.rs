@@ -4,15 +4,20 @@
 //! acceptance can replace it.
 
 pub mod change;
+pub mod ledger;
 pub mod ops;
 pub mod record;
 pub mod registers;
 pub mod stamp;
+pub mod tx;
 pub mod value;
+mod varint;
 
 pub use change::{Change, Condition, Outcome, Refusal};
-pub use ops::{OpEntry, OpLog, SessionId};
+pub use ledger::{Ledger, LedgerChange, Verdict};
+pub use ops::{OpEntries, OpEntry, OpLog, SessionId};
 pub use record::{Key, Record};
 pub use registers::{Entry, Registers};
 pub use stamp::{Ballot, Stamp};
+pub use tx::{Intent, Lock, OpId, Seen, TxChange, TxId, TxStep};
 pub use value::{Data, Value, ValueError};

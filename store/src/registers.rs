@@ -3,11 +3,12 @@
 //! Keeps:
 //! 1. `weight` is the sum of the weights of all entries.
 //! 2. Entries are ordered by (offset, key), so that an extent is a range.
+//! 3. `unfinished` is the keys whose record has a lock, and the reserved ones: whatever transactions left.
 
 use crate::record::{Key, Record};
 use crate::stamp::Stamp;
 use ring::{Extent, Offset};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// A key's accepted record.
@@ -23,11 +24,39 @@ pub struct Entry {
     pub mark: u32,
 }
 
+/// The place of a key in the order. The offset is kept as two words: in a tuple its alignment would cost eight
+/// bytes a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    high: u64,
+    low: u64,
+    key: Key,
+}
+
+impl Place {
+    fn new(offset: Offset, key: Key) -> Place {
+        let b = offset.to_be_bytes();
+        let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15] = b;
+        let high = u64::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
+        let low = u64::from_be_bytes([b8, b9, b10, b11, b12, b13, b14, b15]);
+        Place { high, low, key }
+    }
+
+    fn offset(&self) -> Offset {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+}
+
 /// The registers of one extent.
 #[derive(Clone, Debug, Default)]
 pub struct Registers {
-    map: BTreeMap<(Offset, Key), Entry>,
+    map: BTreeMap<Place, Entry>,
     weight: usize,
+    unfinished: BTreeSet<(Offset, Key)>,
+}
+
+fn is_unfinished(key: &Key, record: &Record) -> bool {
+    record.lock().is_some() || key.is_reserved()
 }
 
 impl Registers {
@@ -53,13 +82,13 @@ impl Registers {
 
     /// The entry of a key.
     pub fn get(&self, offset: Offset, key: &Key) -> Option<&Entry> {
-        // A tuple key cannot be looked up by parts, and cloning a key is one counter.
-        self.map.get(&(offset, key.clone()))
+        // A place cannot be looked up by parts, and cloning a key is a copy or one counter.
+        self.map.get(&Place::new(offset, key.clone()))
     }
 
     /// Sets a key's local mark.
     pub fn set_mark(&mut self, offset: Offset, key: &Key, mark: u32) {
-        if let Some(e) = self.map.get_mut(&(offset, key.clone())) {
+        if let Some(e) = self.map.get_mut(&Place::new(offset, key.clone())) {
             e.mark = mark;
         }
     }
@@ -67,34 +96,77 @@ impl Registers {
     /// Replaces the entry of a key.
     pub fn insert(&mut self, offset: Offset, key: Key, entry: Entry) {
         self.weight += entry.record.weight(&key);
-        let at = (offset, key);
+        let is_now = is_unfinished(&key, &entry.record);
+        let held = is_now.then(|| (offset, key.clone()));
+        let at = Place::new(offset, key);
+        let mut was_before = false;
         if let Some(slot) = self.map.get_mut(&at) {
-            self.weight -= slot.record.weight(&at.1);
+            was_before = is_unfinished(&at.key, &slot.record);
+            self.weight -= slot.record.weight(&at.key);
             *slot = entry;
+            if was_before && !is_now {
+                self.unfinished.remove(&(offset, at.key));
+            }
         } else {
             self.map.insert(at, entry);
         }
+        self.unfinished.extend(held.filter(|_| !was_before));
     }
 
     /// Removes a key.
     pub fn remove(&mut self, offset: Offset, key: &Key) -> Option<Entry> {
-        let gone = self.map.remove(&(offset, key.clone()))?;
+        let gone = self.map.remove(&Place::new(offset, key.clone()))?;
         self.weight -= gone.record.weight(key);
+        if is_unfinished(key, &gone.record) {
+            self.unfinished.remove(&(offset, key.clone()));
+        }
         Some(gone)
     }
 
     /// Takes out everything at `offset` and above.
     pub fn split_off(&mut self, offset: Offset) -> Registers {
-        let map = self.map.split_off(&(offset, Key::new(b"")));
-        let weight = map.iter().map(|((_, k), e)| e.record.weight(k)).sum();
+        let map = self.map.split_off(&Place::new(offset, Key::new(b"")));
+        let unfinished = self.unfinished.split_off(&(offset, Key::new(b"")));
+        let weight = map.iter().map(|(p, e)| e.record.weight(&p.key)).sum();
         self.weight -= weight;
-        Registers { map, weight }
+        Registers { map, weight, unfinished }
     }
 
     /// Adds everything of `other`, whose keys must not be here yet.
     pub fn append(&mut self, mut other: Registers) {
         self.map.append(&mut other.map);
+        self.unfinished.append(&mut other.unfinished);
         self.weight += other.weight;
+    }
+
+    /// The last offset of the shortest beginning of `extent` that weighs at least `bytes`; its end if all of it
+    /// weighs less.
+    pub fn first_of(&self, extent: Extent, bytes: usize) -> Offset {
+        let entries = self.map.range(Place::new(extent.lo, Key::new(b""))..);
+        let weights = entries.map(|(p, e)| (p.offset(), e.record.weight(&p.key)));
+        Self::reach(weights.take_while(|x| x.0 <= extent.hi), bytes).unwrap_or(extent.hi)
+    }
+
+    /// The first offset of the shortest end of `extent` that weighs at least `bytes`.
+    pub fn last_of(&self, extent: Extent, bytes: usize) -> Offset {
+        let above = extent.hi.checked_add(1).map(|hi| Place::new(hi, Key::new(b"")));
+        let above = above.map_or(Bound::Unbounded, Bound::Excluded);
+        let from = Bound::Included(Place::new(extent.lo, Key::new(b"")));
+        let weights = self.map.range((from, above)).rev().map(|(p, e)| (p.offset(), e.record.weight(&p.key)));
+        Self::reach(weights, bytes).unwrap_or(extent.lo)
+    }
+
+    /// The offset at which the weights come to `bytes`, if others follow it: keys of one offset stay together.
+    fn reach(entries: impl Iterator<Item = (Offset, usize)>, bytes: usize) -> Option<Offset> {
+        let (mut sum, mut last) = (0, None);
+        for (offset, weight) in entries {
+            if sum >= bytes && last.is_some_and(|l| l != offset) {
+                return last;
+            }
+            sum += weight;
+            last = Some(offset);
+        }
+        None
     }
 
     /// The entries of `extent` after `after`, in order.
@@ -103,32 +175,34 @@ impl Registers {
         extent: Extent,
         after: Option<&(Offset, Key)>,
     ) -> impl Iterator<Item = (Offset, &'a Key, &'a Entry)> + use<'a> {
-        let low = match after {
-            Some(a) if a.0 >= extent.lo => Bound::Excluded(a.clone()),
-            _ => Bound::Included((extent.lo, Key::new(b""))),
-        };
-        let low_offset = match &low {
-            Bound::Excluded(a) | Bound::Included(a) => a.0,
-            Bound::Unbounded => 0,
+        let (from, low) = match after {
+            Some(a) if a.0 >= extent.lo => (a.0, Bound::Excluded(Place::new(a.0, a.1.clone()))),
+            _ => (extent.lo, Bound::Included(Place::new(extent.lo, Key::new(b"")))),
         };
         // An `after` beyond the extent leaves nothing.
-        (low_offset <= extent.hi)
+        (from <= extent.hi)
             .then(|| self.map.range((low, Bound::Unbounded)))
             .into_iter()
             .flatten()
-            .take_while(move |((o, _), _)| *o <= extent.hi)
-            .map(|((o, k), e)| (*o, k, e))
+            .map(|(p, e)| (p.offset(), &p.key, e))
+            .take_while(move |(o, _, _)| *o <= extent.hi)
+    }
+
+    /// The keys of `extent` that a transaction has a hold on, and the reserved ones.
+    pub fn unfinished(&self, extent: Extent) -> impl Iterator<Item = &(Offset, Key)> {
+        let low = (extent.lo, Key::new(b""));
+        self.unfinished.range(low..).take_while(move |at| at.0 <= extent.hi)
     }
 
     /// All entries in order.
     pub fn iter(&self) -> impl Iterator<Item = (Offset, &Key, &Entry)> {
-        self.map.iter().map(|((o, k), e)| (*o, k, e))
+        self.map.iter().map(|(p, e)| (p.offset(), &p.key, e))
     }
 
     /// Changes all entries in place; the records must keep their weights.
     pub fn for_each_mut(&mut self, mut f: impl FnMut(Offset, &Key, &mut Entry)) {
-        for ((o, k), e) in &mut self.map {
-            f(*o, k, e);
+        for (p, e) in &mut self.map {
+            f(p.offset(), &p.key, e);
         }
     }
 
@@ -140,6 +214,11 @@ impl Registers {
 
 /// The digest of one entry: its key and stamp, which determine its record, and whether it is settled.
 pub fn entry_digest(key: &Key, entry: &Entry) -> u64 {
+    stamp_digest(key, entry.stamp, entry.record.version, entry.settled)
+}
+
+/// The same of an entry's parts.
+pub fn stamp_digest(key: &Key, stamp: Stamp, version: u64, is_settled: bool) -> u64 {
     // FNV-1a, then a finisher, so that the xor of many entries keeps no structure.
     let mut h = 0xcbf2_9ce4_8422_2325u64;
     let mut eat = |bytes: &[u8]| {
@@ -148,11 +227,11 @@ pub fn entry_digest(key: &Key, entry: &Entry) -> u64 {
         }
     };
     eat(key.as_bytes());
-    eat(&entry.stamp.ballot.counter.to_be_bytes());
-    eat(&entry.stamp.ballot.node.0.to_be_bytes());
-    eat(&entry.stamp.n.to_be_bytes());
-    eat(&entry.record.version.to_be_bytes());
-    eat(&[u8::from(entry.settled)]);
+    eat(&stamp.ballot.counter.to_be_bytes());
+    eat(&stamp.ballot.node.0.to_be_bytes());
+    eat(&stamp.n.to_be_bytes());
+    eat(&version.to_be_bytes());
+    eat(&[u8::from(is_settled)]);
     h ^= h >> 33;
     h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^ (h >> 33)
@@ -172,6 +251,28 @@ mod tests {
     }
     fn key(i: u16) -> Key {
         Key::new(&i.to_be_bytes())
+    }
+
+    #[test]
+    fn what_transactions_left_is_found_wherever_it_was_moved() {
+        use crate::tx::{Intent, Lock, OpId, TxId};
+        let tx = TxId { ledger: Key::new(b"\xff"), entry: 1 };
+        let mut locked = entry(1);
+        let lock = Lock { tx, version: 1, intent: Intent::Keep, validates: false, op: OpId::default() };
+        locked.record.ops_mut().lock = Some(Box::new(lock));
+        let whole = Extent::new(0, 9);
+        let found = |r: &Registers| r.unfinished(whole).map(|(o, _)| *o).collect::<Vec<_>>();
+        let mut r = Registers::new();
+        r.insert(2, key(2), locked.clone());
+        r.insert(4, key(4), locked);
+        r.insert(5, key(5), entry(5));
+        r.insert(6, Key::new(b"\xffL"), entry(6));
+        let high = r.split_off(4);
+        assert_eq!((found(&r), found(&high)), (vec![2], vec![4, 6]));
+        r.append(high);
+        r.insert(2, key(2), entry(9));
+        r.remove(6, &Key::new(b"\xffL"));
+        assert_eq!(found(&r), [4]);
     }
 
     proptest! {

@@ -8,6 +8,7 @@
 //!    integers in the fewest bytes, one not-a-number).
 //! 2. Decoding bytes from outside never panics and never nests deeper than [`DEPTH_MAX`].
 
+use crate::varint;
 use num_bigint::BigInt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,6 +97,11 @@ impl Value {
         Ok(Value(bytes.into()))
     }
 
+    /// Bytes that have been the encoding of a value before.
+    pub(crate) fn from_canonical(bytes: &[u8]) -> Value {
+        Value(bytes.into())
+    }
+
     /// The encoding.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -141,12 +147,7 @@ impl core::fmt::Debug for Value {
 }
 
 fn put_len(out: &mut Vec<u8>, len: usize) {
-    let mut x = u64::try_from(len).unwrap_or(u64::MAX);
-    while x >= 0x80 {
-        out.push(u8::try_from(x & 0x7f).unwrap_or(0) | 0x80);
-        x >>= 7;
-    }
-    out.push(u8::try_from(x).unwrap_or(0));
+    varint::put(out, varint::of_len(len));
 }
 
 fn put_sized(out: &mut Vec<u8>, data: &Data) {

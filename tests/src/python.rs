@@ -16,8 +16,8 @@ pub struct Packages {
 
 /// What a gRPC client needs.
 pub const GRPC: Packages = Packages {
-    names: &["grpcio", "grpcio-reflection"],
-    modules: "grpc, grpc_reflection.v1alpha.reflection_pb2",
+    names: &["grpcio", "grpcio-reflection", "grpcio-tools"],
+    modules: "grpc, grpc_tools, grpc_reflection.v1alpha.reflection_pb2",
 };
 /// What drives a browser and looks for obstacles to people.
 pub const BROWSER: Packages = Packages {

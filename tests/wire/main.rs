@@ -11,6 +11,7 @@ mod malformed;
 mod monitoring;
 mod processes;
 mod reflection;
+mod scalaris;
 mod wrong_use;
 
 use harness::python::{BROWSER, GRPC, interpreter};
@@ -61,6 +62,11 @@ const CASES: &[Case] = &[
     case("wrong_use::a_flag_or_variable_that_does_not_exist", wrong_use::unknown_setting, Need::Nothing),
     case("wrong_use::a_key_that_is_not_there", wrong_use::missing_key, Need::Nothing),
     case("wrong_use::bytes_that_are_no_request", malformed::garbage, Need::Nothing),
+    case("scalaris::what_json_writes_grpc_reads_at_the_others", scalaris::one_store, Need::Nothing),
+    case("scalaris::nodes_come_and_go_within_a_process", scalaris::virtual_nodes, Need::Nothing),
+    case("scalaris::a_client_ends_a_process", scalaris::shutdown_vm, Need::Nothing),
+    case("scalaris::the_example_moves_money_whole", scalaris::example, Need::Nothing),
+    case("scalaris::the_grpc_example_moves_money_whole", scalaris::grpc_example, Need::Python),
     case("reflection::a_client_that_knows_nothing_learns_the_interface", reflection::learns, Need::Python),
     case("browser::the_dashboard_does_what_a_reader_does", browser::dashboard, Need::Browser),
     case("monitoring::alert_rules_fire_when_they_should", monitoring::rules, Need::Prometheus),

@@ -10,17 +10,20 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark lives in real time")]
 
 use benches::closed_loop::{Outcome, Shape, Work, connect, fill, run};
+use benches::echo;
 use benches::usage::{Clock, resident_bytes};
 use benches::{KEY_BYTES, VALUE_BYTES};
 use harness::poll::until;
 use harness::process::{Node, loopback, start_ring};
-use harness::{Res, binary, grpc};
+use harness::{Res, grpc};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tonic::transport::Channel;
 
 const ECHO_PORT: u16 = 50051;
+/// The first argument of the process that is the echo server.
+const SERVE_ECHO: &str = "--serve-echo";
 const WARM_UP: Duration = Duration::from_secs(1);
 const REPLICAS: u32 = 3;
 
@@ -65,20 +68,11 @@ struct Echo {
 
 impl Echo {
     fn start() -> Res<Echo> {
-        // `cargo run --bin compare` builds this program only.
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--release", "--package", "kvnode-benches", "--bin", "echo"])
-            .current_dir(binary::workspace())
-            .status()
-            .map_err(|e| format!("cannot run cargo: {e}"))?;
-        if !built.success() {
-            return Err(format!("building the echo server failed: {built}"));
-        }
-        let program = binary::target_dir().join("release").join("echo");
+        // This program is the echo server, too: nothing has to be built first, and it is never an older one.
+        let program = std::env::current_exe().map_err(|e| format!("cannot name this program: {e}"))?;
         let at = SocketAddr::from((loopback(250), ECHO_PORT));
         let child = Command::new(program)
-            .arg(at.to_string())
+            .args([SERVE_ECHO, &at.to_string()])
             .stdin(Stdio::null())
             .spawn()
             .map_err(|e| format!("cannot start the echo server: {e}"))?;
@@ -218,8 +212,20 @@ fn start_and_compare() -> Res<()> {
     runtime.block_on(compare(&settings, &servers))
 }
 
+/// The echo server's process.
+fn serve_echo(at: &str) -> Res<()> {
+    let at = at.parse().map_err(|e| format!("{at} is not an address: {e}"))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| format!("cannot make a runtime: {e}"))?;
+    runtime.block_on(echo::serve(at)).map_err(|e| format!("the echo server does not run: {e}"))
+}
+
 fn main() -> std::process::ExitCode {
-    match start_and_compare() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match words.as_slice() {
+        [first, at] if first == SERVE_ECHO => serve_echo(at),
+        _ => start_and_compare(),
+    };
+    match ended {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("compare: {reason}");

@@ -115,12 +115,10 @@ impl DhtNode {
                 }
             }
             Refusal::Low => {
-                let Some(f) = self.homes.flight_mut(rat, &at, stamp.n).filter(|f| !f.is_chosen) else {
-                    return;
-                };
+                let Some(f) = self.homes.flight_mut(rat, &at, stamp.n) else { return };
                 f.low.insert(slot);
                 let is_hopeless = replicas - f.low.len() < quorum;
-                if is_last && is_hopeless {
+                if is_last && is_hopeless && !f.is_chosen {
                     self.renumber(rat, &at, stamp.n);
                 }
             }
@@ -128,7 +126,7 @@ impl DhtNode {
     }
 
     /// The last Accept of a key met a floor or a later stamp: sends the same record under a new n.
-    fn renumber(&mut self, rat: (Slot, Offset), at: &(Offset, Key), n: u64) {
+    pub(super) fn renumber(&mut self, rat: (Slot, Offset), at: &(Offset, Key), n: u64) {
         let Some(r) = self.homes.reigns.get_mut(rat) else { return };
         let Some(k) = r.keys.get_mut(at) else { return };
         let Some(f) = k.flights.pop_back() else { return };
@@ -155,7 +153,7 @@ impl DhtNode {
             done.append(&mut f.waiters);
             f.is_chosen = true;
             // The last one of a key stays while it is a tombstone that some replica may not hold yet.
-            if f.n == n && f.record.value.is_none() && k.flights.len() == 1 {
+            if f.n == n && f.record.is_gone() && k.flights.len() == 1 {
                 if let Some(f) = k.flights.front_mut() {
                     f.resend_at = self.ctx.now + TOMBSTONE_RESEND;
                     let when = f.resend_at;

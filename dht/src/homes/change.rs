@@ -2,24 +2,31 @@
 //!
 //! Source: `docs/protocol.md`, sections 3 (Change) and 4.
 
-use super::decide::{Decision, Room, decide, written};
+use super::decide::{Decision, Room, decide, read_of};
 use crate::message::{Answer, Attempt, Operation};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::reign::{Origin, Reader, Waiter};
+use crate::tx::Blocked;
 use ring::{NodeRef, Offset, Slot};
+use std::collections::VecDeque;
 use store::{Key, Record};
 
 impl DhtNode {
     /// Performs an operation of a key of a reign that leads.
     pub(super) fn perform(&mut self, home: Slot, lo: Offset, offset: Offset, from: NodeRef, a: Attempt) {
         let Some(r) = self.homes.reigns.get_mut((home, lo)) else { return };
-        let is_change = matches!(a.operation, Operation::Change(_));
+        let is_change = !a.operation.is_read();
         if is_change && a.is_first && a.addressed != Some(r.ballot) {
             let hint = Some((self.ctx.me, Some(r.ballot)));
             self.answer_for((home, lo), Origin::of(from, &a), Answer::NotHome { hint });
             return;
         }
         let at = (offset, a.key.clone());
+        if a.operation == Operation::Resync {
+            self.begin_resync((home, lo), &at, from.id);
+        }
+        let Some(r) = self.homes.reigns.get_mut((home, lo)) else { return };
         let is_synced = r.is_absent(&at)
             || self
                 .acceptors
@@ -56,13 +63,14 @@ impl DhtNode {
             .acceptors
             .entry(anchor, at.0, &at.1)
             .map_or_else(|| Record::absent(absent_floor), |e| e.record.clone());
-        let room =
-            Room { is_memory_full: self.is_memory_full, value_bytes_max: self.ctx.config.value_bytes_max };
         let mut waiters: Vec<Waiter> = Vec::new();
+        let mut last_n = None;
+        let mut ops: VecDeque<(NodeRef, Attempt)> = ops.into();
         let mut upto =
             r.keys.get(&at).and_then(|k| k.flights.back()).filter(|f| !f.is_chosen).map_or(0, |f| f.n);
-        for (from, a) in ops {
+        while let Some((from, a)) = ops.pop_front() {
             let origin = Origin::of(from, &a);
+            let room = self.room();
             let Some(r) = self.homes.reigns.get_mut(rat) else { return };
             match decide(r, &record, &a, room) {
                 Decision::Now(answer) => self.answer_for(rat, origin, answer),
@@ -72,22 +80,61 @@ impl DhtNode {
                     r.readers.push_back(Reader { origin, answer, otherwise, at, upto, round });
                     self.homes.has_readers = true;
                 }
-                Decision::Write(value, result) => {
+                Decision::Write(w) => {
                     let n = self.ctx.draw_n();
-                    let (next, gone) = written(record, &a, n, value, result.clone());
-                    record = next;
+                    let was_locked = record.lock().is_some();
+                    record = w.record;
                     upto = n.max(upto);
-                    if let Some(g) = gone {
+                    last_n = Some(n);
+                    if let Some(g) = w.gone {
                         r.note_evicted(&g);
                     }
-                    waiters.push(Waiter { origin, version: n, result });
+                    waiters.push(Waiter { origin, version: w.version, result: w.result });
+                    if was_locked && record.lock().is_none() {
+                        // Whoever waited behind the lock comes before whoever came later.
+                        for b in r.take_blocked(&at).into_iter().rev() {
+                            ops.push_front((b.from, b.attempt));
+                        }
+                    }
+                }
+                Decision::Blocked => {
+                    if let Some(lock) = record.lock().cloned() {
+                        self.wait_behind(rat, &at, from, a, &lock);
+                    }
                 }
             }
         }
-        if let Some(last) = waiters.last() {
-            let n = last.version;
+        if let Some(n) = last_n {
             self.send_accept(rat, at, n, record, waiters);
         }
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            is_memory_full: self.is_memory_full,
+            value_bytes_max: self.ctx.config.value_bytes_max,
+            n: self.ctx.next_n(),
+            sees_past_locks: self.ctx.is_planted(Plant::ValidateIgnoresLocks),
+            locks_anything: self.ctx.is_planted(Plant::LockWithoutVersion),
+        }
+    }
+
+    /// Answers a read with a record of this home, once that is confirmed.
+    pub(crate) fn answer_read(
+        &mut self,
+        rat: (Slot, Offset),
+        at: &(Offset, Key),
+        b: &Blocked,
+        record: &Record,
+    ) {
+        let round = self.homes.next_round;
+        let Some(r) = self.homes.reigns.get_mut(rat) else { return };
+        let last = r.keys.get(at).and_then(|k| k.flights.back());
+        let upto = last.filter(|f| !f.is_chosen).map_or(0, |f| f.n);
+        let (origin, at) = (Origin::of(b.from, &b.attempt), at.clone());
+        let (answer, otherwise) = (read_of(record, &b.attempt.operation), Answer::NotHome { hint: None });
+        r.readers.push_back(Reader { origin, answer, otherwise, at, upto, round });
+        self.homes.has_readers = true;
     }
 
     /// Begins what waited for the key.

@@ -8,7 +8,7 @@
 
 use crate::message::{Answer, Attempt, Operation};
 use crate::reign::Reign;
-use store::{Change, OpEntry, Outcome, Record, Value};
+use store::{Change, OpEntry, Outcome, Record, TxChange, TxStep, Value};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -17,8 +17,20 @@ pub(super) enum Decision {
     Now(Answer),
     /// Answered like a read; if the reign is lost before, the second is said.
     Confirmed(Answer, Answer),
-    /// The record gets this value; the second goes into the answer.
-    Write(Option<Value>, Option<Value>),
+    /// A new record.
+    Write(Box<Writing>),
+    /// A transaction's lock is in the way.
+    Blocked,
+}
+
+/// A new record, and what is answered once it is chosen.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) record: Record,
+    pub(super) version: u64,
+    pub(super) result: Option<Value>,
+    /// The operation id that the record had to drop for it.
+    pub(super) gone: Option<OpEntry>,
 }
 
 /// What limits a change.
@@ -26,19 +38,33 @@ pub(super) enum Decision {
 pub(super) struct Room {
     pub(super) is_memory_full: bool,
     pub(super) value_bytes_max: usize,
+    /// The number under which a record would be written.
+    pub(super) n: u64,
+    /// A test wants locks looked past by the reads of transactions.
+    pub(super) sees_past_locks: bool,
+    /// A test wants locks set whatever was seen.
+    pub(super) locks_anything: bool,
 }
 
 /// Decides on the record of the last Accept sent.
 pub(super) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) -> Decision {
+    let is_blocked = record.lock().is_some_and(|l| crate::tx::is_in_the_way(l, &a.operation));
     let change = match &a.operation {
-        Operation::Get => {
-            let answer = Answer::Value { version: record.version, value: record.value.clone() };
-            return Decision::Confirmed(answer, Answer::NotHome { hint: None });
+        Operation::Inspect { .. } if is_blocked && room.sees_past_locks => {
+            return Decision::Confirmed(read_of(record, &a.operation), Answer::NotHome { hint: None });
         }
+        Operation::Get | Operation::Inspect { .. } if is_blocked => return Decision::Blocked,
+        Operation::Get | Operation::Inspect { .. } | Operation::Resync => {
+            return Decision::Confirmed(read_of(record, &a.operation), Answer::NotHome { hint: None });
+        }
+        Operation::Tx(c) => return decide_tx(reign, record, a, c, room, is_blocked),
         Operation::Change(c) => c,
     };
     if let Some(known) = repeated(reign, record, a) {
         return known;
+    }
+    if is_blocked {
+        return Decision::Blocked;
     }
     let shrinks = matches!(change, Change::Delete { .. });
     if !shrinks && room.is_memory_full {
@@ -57,16 +83,66 @@ pub(super) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) ->
         }
         Outcome::Write(value) => {
             let result = change.answers_value().then(|| value.clone()).flatten();
-            Decision::Write(value, result)
+            let version = room.n;
+            let (record, gone) = written(record.clone(), a, version, value, result.clone());
+            Decision::Write(Box::new(Writing { record, version, result, gone }))
         }
     }
+}
+
+/// Decides a transaction's change.
+fn decide_tx(
+    reign: &Reign,
+    record: &Record,
+    a: &Attempt,
+    change: &TxChange,
+    room: Room,
+    is_blocked: bool,
+) -> Decision {
+    if !change.is_repeatable()
+        && let Some(known) = repeated(reign, record, a)
+    {
+        return known;
+    }
+    if is_blocked {
+        return Decision::Blocked;
+    }
+    if !change.shrinks() && room.is_memory_full {
+        return Decision::Now(Answer::Full);
+    }
+    let planted = room.locks_anything.then(|| crate::tx::unconditional(change, record));
+    let not_home = Answer::NotHome { hint: None };
+    match planted.as_ref().unwrap_or(change).apply(record, room.n) {
+        TxStep::Nothing(version) => Decision::Confirmed(Answer::Nothing { version, value: None }, not_home),
+        TxStep::Refused(refusal) => {
+            let answer = Answer::Refused { refusal, version: record.version, value: None };
+            Decision::Confirmed(answer, not_home)
+        }
+        TxStep::Locked => Decision::Blocked,
+        TxStep::Write(next, version, result) => {
+            let mut record = *next;
+            let mut gone = None;
+            if !change.is_repeatable() {
+                let (session, seq, n) = (a.session, a.seq, room.n);
+                gone = record.ops_mut().note(OpEntry { session, seq, n, result: result.clone() });
+            }
+            Decision::Write(Box::new(Writing { record, version, result, gone }))
+        }
+    }
+}
+
+/// What a read is told of a record. A transaction is told up to which number an absent key is known absent.
+pub(super) fn read_of(record: &Record, operation: &Operation) -> Answer {
+    let is_exact = matches!(operation, Operation::Inspect { .. }) && record.value.is_none();
+    let version = if is_exact { record.version.max(record.ops_floor()) } else { record.version };
+    Answer::Value { version, value: record.value.clone() }
 }
 
 /// The answer to an operation that was executed before, or may have been.
 fn repeated(reign: &Reign, record: &Record, a: &Attempt) -> Option<Decision> {
     if let Some(e) = record.ops.as_ref().and_then(|o| o.get(a.session)) {
         if e.seq == a.seq {
-            let done = Answer::Done { version: e.n, result: e.result.clone() };
+            let done = Answer::Done { version: e.n, result: e.result };
             return Some(Decision::Confirmed(done, Answer::Unknown));
         }
         if e.seq > a.seq {
@@ -89,14 +165,110 @@ fn repeated(reign: &Reign, record: &Record, a: &Attempt) -> Option<Decision> {
 }
 
 /// The record that `a` writes under `n`, and the operation id that it forgets for it.
-pub(super) fn written(
+fn written(
     record: Record,
     a: &Attempt,
     n: u64,
     value: Option<Value>,
     result: Option<Value>,
 ) -> (Record, Option<OpEntry>) {
-    let mut next = Record { version: n, value, ..record };
+    let mut next = record;
+    // The floor is that of the record before: it is made before the version changes.
     let gone = next.ops_mut().note(OpEntry { session: a.session, seq: a.seq, n, result });
+    (next.version, next.value) = (n, value);
     (next, gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paxos::Configuration;
+    use ring::{Extent, NodeId, RingId, Time};
+    use std::sync::Arc;
+    use store::{Ballot, Condition, Key, SessionId};
+
+    const ROOM: Room = Room {
+        is_memory_full: false,
+        value_bytes_max: 1 << 20,
+        n: 1 << 20,
+        sees_past_locks: false,
+        locks_anything: false,
+    };
+
+    fn reign() -> Reign {
+        let configuration = Arc::new(Configuration::new(RingId(1), 1, Vec::new()));
+        let ballot = Ballot { counter: 1, node: NodeId(1) };
+        Reign::seeking(0, Extent::new(0, 99), ballot, configuration, 0, 1, 1, Time(0))
+    }
+
+    fn put(seq: u64, known: u64, is_first: bool) -> Attempt {
+        let change = Change::Put { value: Value::int(1), condition: Condition::Always };
+        Attempt {
+            session: SessionId(5),
+            seq,
+            attempt: if is_first { 1 } else { 2 },
+            is_first,
+            addressed: None,
+            known,
+            key: Key::new(b"key"),
+            operation: Operation::Change(change),
+        }
+    }
+
+    /// The record after operation 3 of the session, executed under n = 20.
+    fn record() -> Record {
+        written(Record::absent(0), &put(3, 0, true), 20, Some(Value::int(1)), None).0
+    }
+
+    fn of(reign: &Reign, record: &Record, a: &Attempt) -> String {
+        match decide(reign, record, a, ROOM) {
+            Decision::Now(answer) => format!("now {answer:?}"),
+            Decision::Confirmed(answer, otherwise) => format!("confirmed {answer:?} or {otherwise:?}"),
+            Decision::Write(..) => "write".to_owned(),
+            Decision::Blocked => "blocked".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_was_executed_is_answered_again_and_an_older_operation_is_unknown() {
+        let (r, record) = (reign(), record());
+        for is_first in [true, false] {
+            let again = of(&r, &record, &put(3, 0, is_first));
+            assert_eq!(again, "confirmed Done { version: 20, result: None } or Unknown");
+            assert_eq!(of(&r, &record, &put(2, 0, is_first)), "now Unknown");
+            assert_eq!(of(&r, &record, &put(4, 0, is_first)), "write");
+        }
+    }
+
+    #[test]
+    fn a_repetition_of_what_was_forgotten_is_unknown_and_never_executed() {
+        let r = reign();
+        let aged = record().aged(20).expect("its entry is old");
+        assert!(aged.ops.is_none(), "at rest there is nothing but the value");
+        assert_eq!(of(&r, &aged, &put(3, 19, false)), "now Unknown");
+        assert_eq!(of(&r, &aged, &put(4, 20, false)), "write");
+        // The floor outlives the next change.
+        let next = written(aged, &put(4, 20, true), 30, None, None).0;
+        assert_eq!(next.ops_floor(), 20);
+        assert!(record().aged(19).is_none(), "what is young stays");
+    }
+
+    #[test]
+    fn a_first_attempt_that_knows_too_little_is_told_the_floor() {
+        let mut r = reign();
+        r.first_floor = 50;
+        let told = of(&r, &record(), &put(4, 49, true));
+        assert_eq!(told, "confirmed Behind { floor: 50 } or NotHome { hint: None }");
+        assert_eq!(of(&r, &record(), &put(4, 50, true)), "write");
+    }
+
+    #[test]
+    fn what_was_pushed_out_under_this_reign_is_unknown() {
+        let mut r = reign();
+        r.note_evicted(&OpEntry { session: SessionId(5), seq: 9, n: 40, result: None });
+        for is_first in [true, false] {
+            assert_eq!(of(&r, &record(), &put(9, 60, is_first)), "now Unknown");
+            assert_eq!(of(&r, &record(), &put(10, 60, is_first)), "write");
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod accept;
 mod asking;
 mod change;
 mod decide;
+mod former;
 mod gather;
 mod read;
 mod scan;
@@ -54,7 +55,9 @@ pub(crate) struct Homes {
     serial: u32,
     pub(crate) next_scan: Option<Time>,
     deposed: Vec<(Slot, Extent, NodeId, Time)>,
+    formers: former::Formers,
     next_scrub: Time,
+    ages: scrub::Ages,
     has_readers: bool,
 }
 
@@ -112,7 +115,7 @@ impl DhtNode {
         self.ctx.send(to.from, m);
     }
 
-    fn answer_for(&mut self, at: (Slot, Offset), to: Origin, answer: Answer) {
+    pub(crate) fn answer_for(&mut self, at: (Slot, Offset), to: Origin, answer: Answer) {
         if let Some(r) = self.homes.reigns.get(at) {
             let (extent, ballot, known) = (r.extent, r.is_reigning().then_some(r.ballot), r.chosen_n);
             self.answer(to, at.0, extent, ballot, known, answer);

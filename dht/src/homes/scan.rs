@@ -70,30 +70,47 @@ impl DhtNode {
             }
             return;
         }
+        self.scan_blocked(rat);
+        let Some(r) = self.homes.reigns.get_mut(rat) else { return };
         let mut syncs = Vec::new();
         let mut flights = Vec::new();
         let mut is_dead = false;
         for (at, k) in &mut r.keys {
             if let Some(s) = k.sync.as_mut().filter(|s| s.resend_at <= now) {
                 s.resend_at = again;
+                s.wanted = None;
                 syncs.push(at.clone());
             }
             if let Some(f) = k.flights.back_mut().filter(|f| f.resend_at <= now) {
                 f.sends += 1;
                 f.resend_at = if f.is_chosen { now + TOMBSTONE_RESEND } else { again };
                 is_dead |= f.sends > SENDS_MAX && !f.is_chosen;
-                flights.push((at.clone(), f.n));
+                // A replica whose floor has passed a tombstone takes it only under a higher number.
+                let is_passed = f.is_chosen && !f.low.is_empty();
+                flights.push((at.clone(), f.n, is_passed));
             }
         }
         if is_dead {
             self.lose_reign(rat, None);
             return;
         }
+        let quorum = self.ctx.space.quorum();
         for at in syncs {
-            self.transmit_sync(rat, &at);
+            let Some(r) = self.homes.reigns.get_mut(rat) else { return };
+            let anchor = r.anchor;
+            // Whoever was wanted stays silent; the others may be enough.
+            if r.syncing_mut(&at).is_some_and(|s| s.is_enough(quorum, anchor)) {
+                self.finish_sync(rat, at);
+            } else {
+                self.transmit_sync(rat, &at);
+            }
         }
-        for (at, n) in flights {
-            self.transmit_accept(rat, &at, n);
+        for (at, n, is_passed) in flights {
+            if is_passed {
+                self.renumber(rat, &at, n);
+            } else {
+                self.transmit_accept(rat, &at, n);
+            }
         }
     }
 }
@@ -103,7 +120,9 @@ fn reign_deadline(r: &Reign) -> Option<Time> {
         return Some(*resend_at);
     }
     let of_key = |k: &KeyState| {
-        k.sync.as_ref().map(|s| s.resend_at).into_iter().chain(k.flights.back().map(|f| f.resend_at)).min()
+        let blocked = k.blocked.front().map(|b| b.until);
+        let flight = k.flights.back().map(|f| f.resend_at);
+        k.sync.as_ref().map(|s| s.resend_at).into_iter().chain(flight).chain(blocked).min()
     };
     r.keys.values().filter_map(of_key).min()
 }

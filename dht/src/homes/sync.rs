@@ -11,7 +11,7 @@ use crate::counters::RoundKind;
 use crate::message::{Denied, Message, Sighting, SlotSet};
 use crate::node::DhtNode;
 use crate::reign::{SyncSighting, Syncing};
-use ring::{NodeRef, Offset, Slot};
+use ring::{NodeId, NodeRef, Offset, Slot};
 use store::{Key, Record, Stamp};
 
 /// What the answers of a quorum say.
@@ -37,16 +37,32 @@ fn found(sightings: &[SyncSighting]) -> Found {
 }
 
 impl DhtNode {
-    pub(super) fn begin_sync(&mut self, rat: (Slot, Offset), at: (Offset, Key)) {
+    pub(crate) fn begin_sync(&mut self, rat: (Slot, Offset), at: (Offset, Key)) {
         self.ctx.rounds.began(RoundKind::Sync);
         let rpc = self.ctx.draw_rpc();
         let resend_at = self.ctx.now + self.ctx.config.vote_timeout;
         self.homes.schedule(resend_at);
         let Some(r) = self.homes.reigns.get_mut(rat) else { return };
         let k = r.keys.entry(at.clone()).or_default();
-        k.sync = Some(Syncing { rpc, sightings: Vec::new(), resend_at });
+        k.sync = Some(Syncing { rpc, sightings: Vec::new(), wanted: None, resend_at });
         self.homes.syncs.insert(rpc, (rat.0, at.0, at.1.clone()));
         self.transmit_sync(rat, &at);
+    }
+
+    /// Asks the replicas of a key anew, `wanted` among them, if nothing of it is under way.
+    pub(super) fn begin_resync(&mut self, rat: (Slot, Offset), at: &(Offset, Key), wanted: NodeId) {
+        let Some(r) = self.homes.reigns.get_mut(rat) else { return };
+        if r.keys.get(at).is_some_and(|k| k.sync.is_some() || !k.flights.is_empty()) {
+            return;
+        }
+        r.note_present(at);
+        let k = r.keys.entry(at.clone()).or_default();
+        let (rpc, resend_at) = (self.ctx.draw_rpc(), self.ctx.now + self.ctx.config.vote_timeout);
+        let wanted = Some(wanted).filter(|w| *w != self.ctx.me.id);
+        k.sync = Some(Syncing { rpc, sightings: Vec::new(), wanted, resend_at });
+        self.homes.schedule(resend_at);
+        self.homes.syncs.insert(rpc, (rat.0, at.0, at.1.clone()));
+        self.transmit_sync(rat, at);
     }
 
     pub(super) fn transmit_sync(&mut self, rat: (Slot, Offset), at: &(Offset, Key)) {
@@ -92,7 +108,8 @@ impl DhtNode {
                     return;
                 }
                 s.sightings.push(SyncSighting { slot, stamp: g.stamp, record: g.record, floor: g.floor });
-                if s.sightings.len() >= quorum && s.sightings.iter().any(|x| x.slot == anchor) {
+                s.wanted = s.wanted.filter(|w| *w != from.id);
+                if s.is_enough(quorum, anchor) {
                     self.finish_sync(rat, at);
                 }
                 return;
@@ -113,7 +130,7 @@ impl DhtNode {
         }
     }
 
-    fn finish_sync(&mut self, rat: (Slot, Offset), at: (Offset, Key)) {
+    pub(super) fn finish_sync(&mut self, rat: (Slot, Offset), at: (Offset, Key)) {
         let Some(r) = self.homes.reigns.get_mut(rat) else { return };
         let (anchor, serial) = (r.anchor, r.serial);
         let Some(s) = r.keys.get_mut(&at).and_then(|k| k.sync.take()) else { return };

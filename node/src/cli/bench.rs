@@ -3,6 +3,7 @@
 //! Each client has one operation open at a time, so that latencies are those of that many clients and nothing
 //! is left out while the ring is slow.
 
+use super::Target;
 use super::output::{Output, rows};
 use super::trouble::report;
 use crate::error::{self, Report};
@@ -21,15 +22,6 @@ const LATENCY_US_MAX: u64 = 120_000_000;
 #[command(after_help = "Examples:\n  kvnode bench --clients 64 --duration 10s\n  \
     kvnode bench --endpoint 10.2.1.3:8000,10.2.1.4:8000 --ratio 0.9 -o json")]
 pub(super) struct Bench {
-    /// Client addresses of nodes, all used
-    #[arg(
-        long,
-        env = "KVNODE_ENDPOINT",
-        default_value = "127.0.0.1:8000",
-        value_delimiter = ',',
-        value_name = "HOST:PORT,..."
-    )]
-    endpoint: Vec<String>,
     /// Clients, each with one operation at a time
     #[arg(long, default_value_t = 64, value_name = "N")]
     clients: u32,
@@ -54,10 +46,6 @@ pub(super) struct Bench {
     /// Learn the members and ask the node that serves a key first
     #[arg(long)]
     route: bool,
-    /// How long an operation may take, with all attempts
-    #[arg(long, env = "KVNODE_TIMEOUT", default_value = "10s", value_name = "TIME",
-        value_parser = crate::config::duration)]
-    timeout: Duration,
 }
 
 /// What one client, and then all together, saw of one kind of operation.
@@ -173,12 +161,13 @@ impl Bench {
     }
 
     /// One client per endpoint; the loops take them in turn.
-    async fn connect(&self) -> Result<Vec<Client>, Report> {
+    async fn connect(&self, target: &Target) -> Result<Vec<Client>, Report> {
         let mut clients = Vec::new();
-        for endpoint in &self.endpoint {
-            let others = self.endpoint.iter().filter(|e| *e != endpoint);
+        let endpoints = target.endpoints();
+        for endpoint in &endpoints {
+            let others = endpoints.iter().filter(|e| *e != endpoint);
             let builder = Client::builder([endpoint].into_iter().chain(others).cloned())
-                .deadline(self.timeout)
+                .deadline(target.timeout())
                 .connections(self.connections)
                 .routes_to_home(self.route);
             clients.push(builder.connect().await.map_err(report)?);
@@ -227,9 +216,9 @@ impl Bench {
         Ok([reads, writes])
     }
 
-    pub(super) async fn run(self) -> Result<Output, Report> {
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         self.check()?;
-        let clients = self.connect().await?;
+        let clients = self.connect(target).await?;
         let value = Value::bytes(&vec![b'x'; self.value_size]);
         if let (Some(first), false) = (clients.first(), self.no_preload) {
             self.preload(first, &value).await?;
@@ -256,10 +245,10 @@ impl Bench {
             reads.add(r);
             writes.add(w);
         }
-        Ok(self.result(&reads, &writes, began.elapsed()))
+        Ok(self.result(&target.endpoints(), &reads, &writes, began.elapsed()))
     }
 
-    fn result(&self, reads: &Tally, writes: &Tally, took: Duration) -> Output {
+    fn result(&self, endpoints: &[String], reads: &Tally, writes: &Tally, took: Duration) -> Output {
         let head = [
             "",
             "DONE",
@@ -278,7 +267,7 @@ impl Bench {
         let plain = format!("{all}, {:.1} s\n{}", took.as_secs_f64(), super::output::columns(&table));
         let json = json!({
             "clients": self.clients, "keys": self.keys, "value_size": self.value_size, "ratio": self.ratio,
-            "endpoints": self.endpoint, "seconds": took.as_secs_f64(),
+            "endpoints": endpoints, "seconds": took.as_secs_f64(),
             "per_second": reads.per_second(took) + writes.per_second(took),
             "reads": reads.json(took), "writes": writes.json(took),
         });

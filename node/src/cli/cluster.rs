@@ -11,26 +11,17 @@ use serde_json::json;
 /// The node and its ring in short.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kvnode status\n  kvnode status --endpoint 10.2.1.3:8000 -o json")]
-pub(super) struct Status {
-    #[command(flatten)]
-    target: Target,
-}
+pub(super) struct Status {}
 
 /// The members of the ring.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kvnode members\n  kvnode members -o table")]
-pub(super) struct Members {
-    #[command(flatten)]
-    target: Target,
-}
+pub(super) struct Members {}
 
 /// Who owns which piece of the ring.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kvnode ring\n  kvnode ring -o json")]
-pub(super) struct Ring {
-    #[command(flatten)]
-    target: Target,
-}
+pub(super) struct Ring {}
 
 /// Where the replicas of a key are.
 #[derive(Debug, Args)]
@@ -38,21 +29,16 @@ pub(super) struct Ring {
 pub(super) struct Locate {
     /// The key; it need not be there
     key: String,
-    #[command(flatten)]
-    target: Target,
 }
 
 /// Make a node hand over everything and leave its ring.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kvnode leave\n  kvnode leave --endpoint 10.2.1.4:8000 --timeout 1m")]
-pub(super) struct Leave {
-    #[command(flatten)]
-    target: Target,
-}
+pub(super) struct Leave {}
 
 impl Status {
-    pub(super) async fn run(self) -> Result<Output, Report> {
-        let s = self.target.connect().await?.status().await.map_err(report)?;
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
+        let s = target.connect().await?.status().await.map_err(report)?;
         let (node, address) = (id_of(s.node.as_ref()), address_of(s.node.as_ref()));
         let phase = phase_word(s.phase);
         let ring = if s.ring.is_empty() { "no ring" } else { &s.ring };
@@ -99,8 +85,8 @@ impl Status {
 }
 
 impl Members {
-    pub(super) async fn run(self) -> Result<Output, Report> {
-        let members = self.target.connect().await?.members().await.map_err(report)?;
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
+        let members = target.connect().await?.members().await.map_err(report)?;
         let mut table = Vec::new();
         for m in &members {
             let (id, overlay) = (id_of(m.node.as_ref()), address_of(m.node.as_ref()));
@@ -124,8 +110,8 @@ impl Members {
 }
 
 impl Ring {
-    pub(super) async fn run(self) -> Result<Output, Report> {
-        let ring = self.target.connect().await?.ring().await.map_err(report)?;
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
+        let ring = target.connect().await?.ring().await.map_err(report)?;
         let mut table = Vec::new();
         for p in &ring.pieces {
             let (id, address) = (id_of(p.owner.as_ref()), address_of(p.owner.as_ref()));
@@ -145,8 +131,8 @@ impl Ring {
 }
 
 impl Locate {
-    pub(super) async fn run(self) -> Result<Output, Report> {
-        let l = self.target.connect().await?.locate(&self.key).await.map_err(report)?;
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
+        let l = target.connect().await?.locate(&self.key).await.map_err(report)?;
         let mut table = Vec::new();
         for r in &l.replicas {
             let (id, address) = (id_of(r.owner.as_ref()), address_of(r.owner.as_ref()));
@@ -165,8 +151,8 @@ impl Locate {
 }
 
 impl Leave {
-    pub(super) async fn run(self) -> Result<Output, Report> {
-        let is_clean = self.target.connect().await?.leave().await.map_err(report)?;
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
+        let is_clean = target.connect().await?.leave().await.map_err(report)?;
         if !is_clean {
             return Err(Report::new(
                 error::LEAVE_UNCLEAN,

@@ -1,5 +1,6 @@
 //! `healthcheck`: asks `/readyz` of the node on this machine, without any other program.
 
+use super::Target;
 use super::flags::ServerFlags;
 use super::output::{Output, rows};
 use crate::config::{Settings, reachable};
@@ -16,29 +17,26 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Exit 0 if the node on this machine is ready, else 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kvnode healthcheck\n  kvnode healthcheck --endpoint 10.2.1.3:8000")]
-pub(super) struct Healthcheck {
-    /// The node to ask [default: where a server with this environment listens]
-    #[arg(long, env = "KVNODE_ENDPOINT", value_name = "HOST:PORT")]
-    endpoint: Option<String>,
-    /// How long it may take
-    #[arg(long, env = "KVNODE_TIMEOUT", default_value = "3s", value_name = "TIME",
-        value_parser = crate::config::duration)]
-    timeout: Duration,
-}
+pub(super) struct Healthcheck {}
+
+/// How long it may take where nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Healthcheck {
-    pub(super) async fn run(self) -> Result<Output, Report> {
-        let endpoint = match self.endpoint.filter(|e| !e.is_empty()) {
-            Some(e) => e,
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
+        let endpoint = match target.endpoint.iter().find(|e| !e.is_empty()) {
+            // Without one: where a server with this environment listens.
+            Some(e) => e.clone(),
             None => {
                 let s = Settings::from_layers(&ServerFlags::default().layers()?)?;
                 reachable(s.client_addr(s.overlay_addr())).to_string()
             }
         };
-        let answer = match tokio::time::timeout(self.timeout, ask(&endpoint)).await {
+        let timeout = target.timeout.unwrap_or(TIMEOUT);
+        let answer = match tokio::time::timeout(timeout, ask(&endpoint)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(e)) => (false, format!("cannot ask {endpoint}: {e}\n")),
-            Err(_) => (false, format!("{endpoint} did not answer within {:?}\n", self.timeout)),
+            Err(_) => (false, format!("{endpoint} did not answer within {:?}\n", timeout)),
         };
         let (is_ready, text) = answer;
         let word = if is_ready { "ready" } else { "not ready" };

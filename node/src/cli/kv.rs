@@ -13,8 +13,7 @@ use std::path::PathBuf;
 impl Target {
     /// A client for one command.
     pub(super) async fn connect(&self) -> Result<Client, Report> {
-        let builder =
-            Client::builder(self.endpoint.iter().cloned()).deadline(self.timeout).routes_to_home(false);
+        let builder = Client::builder(self.endpoints()).deadline(self.timeout()).routes_to_home(false);
         builder.connect().await.map_err(report)
     }
 }
@@ -25,8 +24,6 @@ impl Target {
 pub(super) struct Get {
     /// The key
     key: String,
-    #[command(flatten)]
-    target: Target,
 }
 
 /// Write a key.
@@ -51,8 +48,6 @@ pub(super) struct Put {
     /// Only if the key has this version
     #[arg(long, value_name = "N")]
     if_version: Option<u64>,
-    #[command(flatten)]
-    target: Target,
 }
 
 /// Remove a key.
@@ -64,8 +59,6 @@ pub(super) struct Del {
     /// Only if the key has this version
     #[arg(long, value_name = "N")]
     if_version: Option<u64>,
-    #[command(flatten)]
-    target: Target,
 }
 
 /// Write a key if its value is the expected one.
@@ -83,8 +76,6 @@ pub(super) struct Cas {
     /// Read both values as JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    target: Target,
 }
 
 /// Add to a number.
@@ -96,8 +87,6 @@ pub(super) struct Incr {
     /// What is added, an integer of any size or a double
     #[arg(default_value = "1", allow_hyphen_values = true)]
     by: String,
-    #[command(flatten)]
-    target: Target,
 }
 
 /// A value as the command line gives it.
@@ -137,8 +126,8 @@ fn written(what: &str, key: &str, version: u64) -> Output {
 }
 
 impl Get {
-    pub(super) async fn run(self) -> Result<Output, Report> {
-        let entry = self.target.connect().await?.get(&self.key).await.map_err(report)?;
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
+        let entry = target.connect().await?.get(&self.key).await.map_err(report)?;
         let Some(entry) = entry else { return Err(not_found(&self.key)) };
         let data = entry.value.decode();
         let kind = entry.value.type_name();
@@ -176,23 +165,23 @@ impl Put {
         Ok(Value::bytes(&bytes))
     }
 
-    pub(super) async fn run(self) -> Result<Output, Report> {
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         let value = self.read()?;
         let condition = match (self.if_absent, self.if_version) {
             (true, _) => Condition::Absent,
             (false, Some(v)) => Condition::Version(v),
             (false, None) => Condition::Always,
         };
-        let kv = self.target.connect().await?;
+        let kv = target.connect().await?;
         let version = kv.put_if(&self.key, value, condition).await.map_err(report)?;
         Ok(written("written", &self.key, version))
     }
 }
 
 impl Del {
-    pub(super) async fn run(self) -> Result<Output, Report> {
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         let condition = self.if_version.map_or(Condition::Always, Condition::Version);
-        let kv = self.target.connect().await?;
+        let kv = target.connect().await?;
         let done = kv.delete_if(&self.key, condition).await.map_err(report)?;
         if !done.existed {
             return Err(not_found(&self.key));
@@ -202,16 +191,16 @@ impl Del {
 }
 
 impl Cas {
-    pub(super) async fn run(self) -> Result<Output, Report> {
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         let (old, new) = (value(&self.old, self.json)?, value(&self.new, self.json)?);
-        let kv = self.target.connect().await?;
+        let kv = target.connect().await?;
         let version = kv.test_and_set(&self.key, old, new).await.map_err(report)?;
         Ok(written("written", &self.key, version))
     }
 }
 
 impl Incr {
-    pub(super) async fn run(self) -> Result<Output, Report> {
+    pub(super) async fn run(self, target: &Target) -> Result<Output, Report> {
         let by = json::number(&self.by).map_err(|e| {
             Report::new(
                 error::USAGE,
@@ -220,7 +209,7 @@ impl Incr {
                 "give an integer or a double: kvnode incr KEY 5",
             )
         })?;
-        let kv = self.target.connect().await?;
+        let kv = target.connect().await?;
         let (version, sum) = kv.add_on_number(&self.key, Value::encode(&by)).await.map_err(report)?;
         let sum = sum.map(|s| json::to_json(&s.decode()));
         let shown = sum.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);

@@ -9,13 +9,15 @@ mod kv;
 mod output;
 mod show;
 mod trouble;
+mod txn;
 
 use crate::config::{Settings, check_variables};
 use crate::dashboard::SettingShown;
 use crate::error::{self, Exit, Report};
 use crate::serve::shown;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use flags::{ServerFlags, environment};
 use output::{Format, Output, print_error};
 use std::process::ExitCode;
@@ -39,26 +41,40 @@ struct Cli {
     /// How results and errors are printed
     #[arg(short, long, global = true, value_enum, env = "KVNODE_OUTPUT", default_value = "plain")]
     output: Format,
+    #[command(flatten)]
+    target: Target,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-/// How a server is reached.
+/// How a server is reached, before or after the command.
 #[derive(Clone, Debug, Args)]
 struct Target {
-    /// Client addresses of nodes; the first that answers is used
+    /// Client addresses of nodes [default: 127.0.0.1:8000]
     #[arg(
         long,
+        global = true,
         env = "KVNODE_ENDPOINT",
-        default_value = "127.0.0.1:8000",
         value_delimiter = ',',
-        value_name = "HOST:PORT,..."
+        value_name = "HOST:PORT,...",
+        help_heading = "Client"
     )]
     endpoint: Vec<String>,
-    /// How long an operation may take, with all attempts
-    #[arg(long, env = "KVNODE_TIMEOUT", default_value = "10s", value_name = "TIME",
+    /// How long an operation may take, with all attempts [default: 10s]
+    #[arg(long, global = true, env = "KVNODE_TIMEOUT", value_name = "TIME", help_heading = "Client",
         value_parser = crate::config::duration)]
-    timeout: Duration,
+    timeout: Option<Duration>,
+}
+
+impl Target {
+    fn endpoints(&self) -> Vec<String> {
+        let given: Vec<String> = self.endpoint.iter().filter(|e| !e.is_empty()).cloned().collect();
+        if given.is_empty() { vec!["127.0.0.1:8000".to_owned()] } else { given }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(10))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +89,8 @@ enum Command {
     Cas(kv::Cas),
     /// Add to a number
     Incr(kv::Incr),
+    /// Several operations that take effect together or not at all
+    Txn(txn::Txn),
     /// The node and its ring in short; exit 8 if something is to be looked at
     Status(cluster::Status),
     /// The members of the ring
@@ -99,7 +117,7 @@ enum Command {
 /// Runs the program; `serve` runs the server until it is told to stop.
 pub fn main(serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -> ExitCode {
     let format = wanted_format();
-    let exit = match Cli::try_parse() {
+    let exit = match parse() {
         Err(e) => wrong_usage(&e, format),
         Ok(cli) => {
             let format = cli.output;
@@ -110,6 +128,20 @@ pub fn main(serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -> Exi
         }
     };
     ExitCode::from(exit.number())
+}
+
+/// The arguments; a server is not told where a server is.
+fn parse() -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    if matches.subcommand().is_none() {
+        for flag in ["endpoint", "timeout"] {
+            if matches.value_source(flag) == Some(ValueSource::CommandLine) {
+                let text = format!("--{flag} is for commands as 'status'; a server is told --join HOST");
+                return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+            }
+        }
+    }
+    Cli::from_arg_matches(&matches)
 }
 
 fn run(cli: Cli, serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -> Result<Exit, Report> {
@@ -127,22 +159,24 @@ fn run(cli: Cli, serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -
             "drop it, or drop the command to start a server",
         ));
     }
+    let target = cli.target;
     let output = match command {
         Command::Config(c) => c.run()?,
         Command::Completions(c) => c.run(&mut Cli::command()),
         Command::Version => show::version(),
-        Command::Bench(c) => block_on(true, c.run())??,
-        Command::Healthcheck(c) => block_on(false, c.run())??,
-        Command::Get(c) => block_on(false, c.run())??,
-        Command::Put(c) => block_on(false, c.run())??,
-        Command::Del(c) => block_on(false, c.run())??,
-        Command::Cas(c) => block_on(false, c.run())??,
-        Command::Incr(c) => block_on(false, c.run())??,
-        Command::Status(c) => block_on(false, c.run())??,
-        Command::Members(c) => block_on(false, c.run())??,
-        Command::Ring(c) => block_on(false, c.run())??,
-        Command::Locate(c) => block_on(false, c.run())??,
-        Command::Leave(c) => block_on(false, c.run())??,
+        Command::Bench(c) => block_on(true, c.run(&target))??,
+        Command::Healthcheck(c) => block_on(false, c.run(&target))??,
+        Command::Get(c) => block_on(false, c.run(&target))??,
+        Command::Put(c) => block_on(false, c.run(&target))??,
+        Command::Del(c) => block_on(false, c.run(&target))??,
+        Command::Cas(c) => block_on(false, c.run(&target))??,
+        Command::Incr(c) => block_on(false, c.run(&target))??,
+        Command::Txn(c) => block_on(false, c.run(&target))??,
+        Command::Status(c) => block_on(false, c.run(&target))??,
+        Command::Members(c) => block_on(false, c.run(&target))??,
+        Command::Ring(c) => block_on(false, c.run(&target))??,
+        Command::Locate(c) => block_on(false, c.run(&target))??,
+        Command::Leave(c) => block_on(false, c.run(&target))??,
     };
     print(&output, cli.output)
 }

@@ -26,8 +26,14 @@ pub struct Settings {
     pub key_bytes_max: usize,
     /// Longer values are refused.
     pub value_bytes_max: usize,
+    /// Longer bodies of JSON-RPC are refused.
+    pub jsonrpc_bytes_max: usize,
     /// An operation is answered within this.
     pub operation_deadline: Duration,
+    /// Connections of clients open at once.
+    pub connections_max: usize,
+    /// Operations of clients open at once.
+    pub requests_max: usize,
     /// Other nodes are pinged once in this.
     pub ping_interval: Duration,
     /// A node that is silent for this is suspected.
@@ -50,6 +56,10 @@ impl Settings {
                 .ok()
                 .filter(|n| *n > 0)
                 .ok_or_else(|| invalid(layers, name, "out of range".into()))
+        };
+        let count = |t: &str| {
+            let n = t.parse::<usize>().ok().filter(|n| (1..=1_000_000).contains(n));
+            n.ok_or_else(|| format!("\"{t}\" is not a number from 1 to 1000000"))
         };
         let factor = |t: &str| {
             let r = t.parse::<u8>().ok().filter(|r| ring::Space::new(*r).is_some());
@@ -76,7 +86,10 @@ impl Settings {
             })?,
             key_bytes_max: bytes("key-bytes-max")?,
             value_bytes_max: bytes("value-bytes-max")?,
+            jsonrpc_bytes_max: bytes("jsonrpc-bytes-max")?,
             operation_deadline: time("operation-deadline")?,
+            connections_max: checked(layers, "connections-max", count)?,
+            requests_max: checked(layers, "requests-max", count)?,
             ping_interval: time("ping-interval")?,
             suspect_after: time("suspect-after")?,
             dead_after: time("dead-after")?,
@@ -117,6 +130,7 @@ impl Settings {
             value_bytes_max: self.value_bytes_max,
             memory_bytes_max: usize::try_from(self.max_memory_bytes).unwrap_or(usize::MAX),
             operation_deadline: self.operation_deadline,
+            operations_max: self.requests_max,
             ping_interval: self.ping_interval,
             suspect_after: self.suspect_after,
             dead_after: self.dead_after,
@@ -169,6 +183,7 @@ mod tests {
         assert_eq!(ours.dead_after, core.dead_after);
         assert_eq!(ours.ping_interval, core.ping_interval);
         assert_eq!((ours.key_bytes_max, ours.value_bytes_max), (core.key_bytes_max, core.value_bytes_max));
+        assert_eq!(ours.operations_max, core.operations_max);
         assert_eq!(s.replication_factor_wanted(), None);
         assert!(s.max_memory_bytes > 0);
     }
@@ -182,6 +197,8 @@ mod tests {
             ("max-memory", "lots"),
             ("ping-interval", "10s"),
             ("dead-after", "fast"),
+            ("connections-max", "0"),
+            ("requests-max", "many"),
             ("create", "perhaps"),
         ] {
             let bad = with(&[(name, value)]).expect_err("refused");

@@ -65,6 +65,9 @@ impl Journal {
                 ("note", format!("handed a piece of replica {slot} with {keys} keys to {}", to.addr))
             }
             Event::Replaced { slot, .. } => ("good", format!("replaced a lost part of replica {slot}")),
+            Event::Resumed { slot, .. } => {
+                ("good", format!("went on with a replaced part of replica {slot}, its successor being gone"))
+            }
             Event::JoinDenied { by, .. } => ("note", format!("{} did not let this node in yet", by.addr)),
             Event::Refused { node } => ("note", format!("node {node} was refused")),
             // Several a second while a ring grows; the metrics count them.

@@ -156,6 +156,8 @@ fn reply_json(key: &str, reply: Reply) -> Answer {
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)
+        | Reply::Transacted(_)
+        | Reply::Scanned { .. }
         | Reply::Left { .. }) => problem(&unexpected(&other)),
     }
 }

@@ -56,7 +56,7 @@ pub(crate) async fn members(api: &Api) -> Option<Vec<v1::Member>> {
 impl Dashboard {
     /// A dashboard, which begins to keep its history. To be used within a runtime.
     pub fn start(api: Api, readiness: Readiness, shutdown: CancellationToken) -> Arc<Dashboard> {
-        let info = api.shared_info();
+        let info = api.info_shared();
         let traffic = Arc::clone(&info.traffic);
         tokio::spawn(history::keep_own(api.clone(), traffic, shutdown.clone()));
         tokio::spawn(history::gather(info, api.clone(), shutdown.clone()));

@@ -6,6 +6,7 @@
 use super::problem::{closed, failure, not_found, refusal, unexpected, value_too_long, version_of_nothing};
 use super::{Api, Problem};
 use crate::error::{self, Report};
+use dht::tx::Step;
 use dht::{Reply, Request as Ask};
 use proto::client_api::{self, WireError, condition_from_wire, value_from_wire, value_to_wire};
 use proto::v1::kv_server::Kv;
@@ -154,6 +155,60 @@ impl Api {
     }
 }
 
+/// An operation of a transaction, and what makes its result of the core's reply.
+pub(super) struct InTransaction {
+    pub(super) step: Step,
+    pub(super) finish: Box<dyn FnOnce(Reply) -> Done + Send>,
+}
+
+impl Api {
+    /// What an operation is in a transaction.
+    pub(super) fn step(&self, op: v1::Operation) -> Result<InTransaction, Problem> {
+        fn of<T: 'static>(p: Prepared<T>, wrap: fn(T) -> Done) -> Result<InTransaction, Problem> {
+            let step = match p.ask {
+                Ask::Get { key } => Step { key, change: None },
+                Ask::Change { key, change } => Step { key, change: Some(change) },
+                Ask::Start { .. }
+                | Ask::Seeds(_)
+                | Ask::Transact(_)
+                | Ask::Status
+                | Ask::Insight
+                | Ask::Inspect { .. }
+                | Ask::Members
+                | Ask::Ring
+                | Ask::Locate { .. }
+                | Ask::Scan { .. }
+                | Ask::Leave => return Err(malformed(WireError::NoValue)),
+            };
+            let (key, finish) = (p.key, p.finish);
+            let finish = move |reply| match finish(&key, reply) {
+                Ok(done) => wrap(done),
+                Err(problem) => Done::Error(problem.into_result()),
+            };
+            Ok(InTransaction { step, finish: Box::new(finish) })
+        }
+        match op.kind.ok_or_else(|| malformed(WireError::NoValue))? {
+            Op::Get(r) => of(self.prepare_get(r)?, Done::Get),
+            Op::Put(r) => of(self.prepare_put(r)?, Done::Put),
+            Op::Delete(r) => of(self.prepare_delete(r)?, Done::Delete),
+            Op::TestAndSet(r) => of(self.prepare_test_and_set(r)?, Done::TestAndSet),
+            Op::AddOnNumber(r) => of(self.prepare_add_on_number(r)?, Done::AddOnNumber),
+            Op::AddDelOnList(r) => of(self.prepare_add_del_on_list(r)?, Done::AddDelOnList),
+        }
+    }
+
+    /// Refuses a list of operations that is too long.
+    pub(super) fn check_length(&self, n: usize, fix: &str) -> Result<(), Problem> {
+        let limit = self.info.batch_operations_max;
+        if n <= limit {
+            return Ok(());
+        }
+        let cause = format!("it has {n} operations, the limit is {limit}");
+        let message = "the list of operations is too long; nothing was done";
+        Err(Report::new(error::TOO_MANY_OPERATIONS, message, cause, fix).into())
+    }
+}
+
 type Finish<T> = (fn(&str, Reply) -> Result<T, Problem>, fn(T) -> Done);
 type Waiting<T> = (String, crate::handle::Pending, Finish<T>);
 
@@ -217,6 +272,8 @@ fn changed(key: &str, reply: Reply) -> Result<(u64, Option<Value>), Missing> {
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)
+        | Reply::Scanned { .. }
+        | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(Missing::Answer(unexpected(&other))),
     }
 }
@@ -237,6 +294,8 @@ fn finish_get(key: &str, reply: Reply) -> Result<v1::GetResponse, Problem> {
         | Reply::Members(_)
         | Reply::Ring(_)
         | Reply::Located(_)
+        | Reply::Scanned { .. }
+        | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(unexpected(&other)),
     }
 }
@@ -278,16 +337,8 @@ impl Kv for Api {
 
     async fn batch(&self, r: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
         let operations = r.into_inner().operations;
-        let (n, limit) = (operations.len(), self.info.batch_operations_max);
-        if n > limit {
-            let report = Report::new(
-                error::TOO_MANY_OPERATIONS,
-                "the list of operations is too long; nothing was done",
-                format!("it has {n} operations, the limit is {limit}"),
-                "send it as several batches",
-            );
-            return Err(Problem::from(report).into());
-        }
+        let n = operations.len();
+        self.check_length(n, "send it as several batches")?;
         // All of them are handed over before the first answer is waited for.
         let mut waiting = Vec::with_capacity(n);
         for op in operations {

@@ -15,6 +15,7 @@ use crate::dashboard::{History, Journal, SettingShown};
 use crate::handle::NodeHandle;
 use crate::metrics::Traffic;
 use crate::peer::Peers;
+use crate::scalaris::VirtualNodes;
 use proto::v1::cluster_server::ClusterServer;
 use proto::v1::kv_server::KvServer;
 use proto::v1::transactions_server::TransactionsServer;
@@ -40,6 +41,12 @@ pub struct ServerInfo {
     pub value_bytes_max: usize,
     /// Longer lists of operations are refused.
     pub batch_operations_max: usize,
+    /// Connections open at once; further ones are told so.
+    pub connections_max: usize,
+    /// Longer bodies of JSON-RPC are refused.
+    pub jsonrpc_bytes_max: usize,
+    /// The nodes that the process has besides its first; none if it cannot have any.
+    pub virtual_nodes: Option<Arc<VirtualNodes>>,
     /// A read through a quorum is tried once in this time, for readiness.
     pub probe_interval: Duration,
     /// What the event loop and the transport count.
@@ -66,6 +73,9 @@ impl ServerInfo {
             key_bytes_max: core.key_bytes_max,
             value_bytes_max: core.value_bytes_max,
             batch_operations_max: 1000,
+            connections_max: 10_000,
+            jsonrpc_bytes_max: 1 << 20,
+            virtual_nodes: None,
             probe_interval: Duration::from_secs(1),
             traffic: Arc::default(),
             peers: None,
@@ -110,7 +120,7 @@ impl Api {
     }
 
     /// The same, shared.
-    pub fn shared_info(&self) -> Arc<ServerInfo> {
+    pub fn info_shared(&self) -> Arc<ServerInfo> {
         Arc::clone(&self.info)
     }
 
@@ -122,7 +132,10 @@ impl Api {
 
     /// `kvnode.v1.Transactions`.
     pub fn transactions(&self) -> TransactionsServer<Api> {
-        TransactionsServer::new(self.clone()).max_decoding_message_size(self.info.message_bytes_max())
+        let max = self.info.message_bytes_max();
+        TransactionsServer::new(self.clone())
+            .max_decoding_message_size(max)
+            .max_encoding_message_size(usize::MAX)
     }
 
     /// `kvnode.v1.Cluster`.

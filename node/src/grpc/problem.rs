@@ -11,12 +11,15 @@ use proto::client_api::value_to_wire;
 use proto::codec::ERROR_DOMAIN;
 use proto::v1;
 use std::collections::{BTreeMap, HashMap};
-use store::{Refusal, Value};
+use store::{Key, Refusal, Value};
 use tonic::Status;
 use tonic_types::pb;
 
 /// A conflicting value longer than this is not part of the error.
 const CONFLICT_VALUE_BYTES_MAX: usize = 1024;
+
+/// More keys are not named in an error.
+const CONFLICT_KEYS_MAX: usize = 16;
 
 /// A report, and the state of the key that was in the way.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,12 +28,12 @@ pub struct Problem(Box<Inner>);
 #[derive(Clone, Debug, PartialEq)]
 struct Inner {
     report: Report,
-    conflict: Option<v1::Conflict>,
+    conflicts: Vec<v1::Conflict>,
 }
 
 impl From<Report> for Problem {
     fn from(report: Report) -> Problem {
-        Problem(Box::new(Inner { report, conflict: None }))
+        Problem(Box::new(Inner { report, conflicts: Vec::new() }))
     }
 }
 
@@ -62,7 +65,7 @@ impl Problem {
             message: self.message(),
             reason: self.0.report.code.reason.to_owned(),
             metadata: self.metadata(),
-            conflict: self.0.conflict,
+            conflict: self.0.conflicts.into_iter().next(),
         }
     }
 }
@@ -79,7 +82,7 @@ impl From<Problem> for Status {
             value: bytes,
         };
         let mut details = vec![any("google.rpc.ErrorInfo", info.encode_to_vec())];
-        if let Some(c) = &p.0.conflict {
+        for c in &p.0.conflicts {
             details.push(any("kvnode.v1.Conflict", c.encode_to_vec()));
         }
         let code = p.0.report.code.grpc;
@@ -129,7 +132,7 @@ pub fn failure(f: &Failure, key: &str) -> Problem {
             error::NODE_BUSY,
             "too many operations are waiting; nothing was done".into(),
             "a queue of this node or of the key's home is full".into(),
-            "try again after a pause, with fewer operations at once".into(),
+            "try again after a pause with fewer operations at once, or raise --requests-max (KVNODE_REQUESTS_MAX)".into(),
         ),
         Failure::Full => r(
             error::MEMORY_FULL,
@@ -142,6 +145,24 @@ pub fn failure(f: &Failure, key: &str) -> Problem {
             "the key is too long".into(),
             format!("it has {size_bytes} bytes, the limit is {}", size_of(*limit_bytes)),
             "use a shorter key, or raise --key-bytes-max (KVNODE_KEY_BYTES_MAX) on all nodes".into(),
+        ),
+        Failure::KeyReserved => r(
+            error::KEY_RESERVED,
+            "there is no such key".into(),
+            "keys are UTF-8 texts".into(),
+            "use a text as the key".into(),
+        ),
+        Failure::KeyNotInLog => r(
+            error::LOG_MALFORMED,
+            "a commit with a commit_id may use only keys of its log; nothing was done".into(),
+            "an operation names a key that is not in the log".into(),
+            "send the operations without commit first, then commit with the log of that answer".into(),
+        ),
+        Failure::TooManyKeys { keys, keys_max } => r(
+            error::TOO_MANY_KEYS,
+            "the transaction has too many keys; nothing was done".into(),
+            format!("it has {keys} keys, the limit is {keys_max}"),
+            "split it into several transactions".into(),
         ),
         Failure::ValueTooLong { size_bytes, limit_bytes } => value_too_long(*size_bytes, *limit_bytes),
         Failure::Unknown { waited } => r(
@@ -209,6 +230,15 @@ pub fn refusal(r: &Refusal, key: &str, version: u64, value: Option<&Value>) -> P
             "use the operation that fits the type, or put another value first",
         ),
         Refusal::TooLarge { size_bytes, limit_bytes } => value_too_long(*size_bytes, *limit_bytes),
+        Refusal::Locked => Report::new(
+            error::KEY_LOCKED,
+            format!("a transaction holds key \"{name}\""),
+            "one transaction after the other held it while this operation waited",
+            "try again",
+        ),
+        Refusal::Applied | Refusal::Forgotten => {
+            Report::new(error::VERSION_DIFFERS, format!("key \"{name}\" has another version"), there, reread)
+        }
     };
     let is_conflict = report.code.grpc == tonic::Code::Aborted;
     let report = report.with("key", name).with("version", version);
@@ -218,10 +248,34 @@ pub fn refusal(r: &Refusal, key: &str, version: u64, value: Option<&Value>) -> P
         value: value.filter(|v| v.as_bytes().len() <= CONFLICT_VALUE_BYTES_MAX).map(value_to_wire),
         exists: value.is_some(),
     });
-    Problem(Box::new(Inner {
-        report,
-        conflict: conflict.filter(|c| c.key.len() <= CONFLICT_VALUE_BYTES_MAX),
-    }))
+    let conflicts = conflict.into_iter().filter(|c| c.key.len() <= CONFLICT_VALUE_BYTES_MAX).collect();
+    Problem(Box::new(Inner { report, conflicts }))
+}
+
+/// A transaction was not committed because of others.
+pub(super) fn transaction_conflict(keys: &[Key]) -> Problem {
+    let names: Vec<String> = keys
+        .iter()
+        .take(CONFLICT_KEYS_MAX)
+        .map(|k| String::from_utf8_lossy(k.as_bytes()).into_owned())
+        .collect();
+    let cause = match names.as_slice() {
+        [] => "its coordinator was taken for dead while it ran".to_owned(),
+        [one] => format!("key \"{}\" was changed or held by another one", key_text(one)),
+        [one, ..] => {
+            format!("{} keys were changed or held by others, \"{}\" among them", keys.len(), key_text(one))
+        }
+    };
+    let report = Report::new(
+        error::TRANSACTION_CONFLICT,
+        "the transaction was not committed",
+        cause,
+        "begin it anew with the number of conflicts it has met",
+    );
+    let of = |key: String| v1::Conflict { key, version: 0, value: None, exists: false };
+    let is_short = |n: &String| n.len() <= CONFLICT_VALUE_BYTES_MAX;
+    let conflicts = names.into_iter().filter(is_short).map(of).collect();
+    Problem(Box::new(Inner { report, conflicts }))
 }
 
 /// The condition names a version of a key that is not there.
@@ -236,8 +290,8 @@ pub(super) fn version_of_nothing(key: &str, version: u64) -> Problem {
     .with("key", &name)
     .with("version", version);
     let conflict = v1::Conflict { key: key.to_owned(), version, value: None, exists: false };
-    let conflict = Some(conflict).filter(|c| c.key.len() <= CONFLICT_VALUE_BYTES_MAX);
-    Problem(Box::new(Inner { report, conflict }))
+    let conflicts = Some(conflict).into_iter().filter(|c| c.key.len() <= CONFLICT_VALUE_BYTES_MAX).collect();
+    Problem(Box::new(Inner { report, conflicts }))
 }
 
 /// The key is not there.

@@ -112,25 +112,25 @@ pub const METRICS: &[Metric] = &[
         Counter,
         "kvnode_operations_total",
         &["operation", "outcome"],
-        "Operations answered: get or change; done, refused, not_done or unknown",
+        "Operations answered: get, change or transaction; done, refused, not_done or unknown",
     ),
     metric(
         Counter,
         "kvnode_aborts_total",
         &["reason"],
-        "Changes refused, by reason: exists, not_found, version, value, type or size",
+        "Changes and transactions refused, by reason: exists, not_found, version, value, type, size, locked or conflict",
     ),
     metric(
         Counter,
         "kvnode_failures_total",
         &["reason"],
-        "Operations without an answer about the key: not_ready, unavailable, busy, full, too_long or unknown",
+        "Operations without an answer about the key: not_ready, unavailable, busy, full, too_long, wrong_keys or unknown",
     ),
     metric(
         Histogram,
         "kvnode_operation_duration_seconds",
         &["operation"],
-        "Time from taking an operation to its answer, by get or change",
+        "Time from taking an operation to its answer, by get, change or transaction",
     ),
     metric(
         Counter,
@@ -145,7 +145,12 @@ pub const METRICS: &[Metric] = &[
         "Rounds of votes begun at this node, by what is voted on",
     ),
     metric(Counter, "kvnode_reign_changes_total", &[], "Reigns begun at this node"),
-    metric(Counter, "kvnode_replacements_total", &[], "Lost replicas replaced at this node"),
+    metric(
+        Counter,
+        "kvnode_replacements_total",
+        &[],
+        "Lost replicas replaced or taken up again at this node",
+    ),
     metric(Counter, "kvnode_handovers_total", &[], "Chunks handed over by this node"),
     metric(Counter, "kvnode_handover_keys_total", &[], "Keys in the chunks handed over by this node"),
     metric(

@@ -90,7 +90,7 @@ fn insight(e: &mut Exposition, i: &Insight) {
 fn operations(e: &mut Exposition, traffic: &Traffic) {
     let all = traffic.operations.lock();
     let count = |kind, outcome| all.by_outcome.get(&(kind, outcome)).copied().unwrap_or(0);
-    for kind in [OperationKind::Get, OperationKind::Change] {
+    for kind in [OperationKind::Get, OperationKind::Change, OperationKind::Transaction] {
         for outcome in OutcomeKind::ALL {
             e.count("kvnode_operations_total", &[kind.name(), outcome.name()], count(kind, outcome));
         }

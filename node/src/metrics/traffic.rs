@@ -1,5 +1,6 @@
 //! What the event loop and the transport count.
 
+use dht::api::TxOutcome;
 use dht::counters::MessageKind;
 use dht::{Event, Failure, Reply};
 use hdrhistogram::Histogram;
@@ -22,6 +23,8 @@ pub enum OperationKind {
     Get,
     /// A change of one key.
     Change,
+    /// A call of a transaction, its commit or a part before it.
+    Transaction,
     /// The node's own read, for readiness.
     Probe,
 }
@@ -32,6 +35,7 @@ impl OperationKind {
         match self {
             OperationKind::Get => "get",
             OperationKind::Change => "change",
+            OperationKind::Transaction => "transaction",
             OperationKind::Probe => "probe",
         }
     }
@@ -66,19 +70,21 @@ impl OutcomeKind {
     }
 }
 
-pub(super) const ABORT_REASONS: [&str; 6] = ["exists", "not_found", "version", "value", "type", "size"];
-pub(super) const FAILURE_REASONS: [&str; 6] =
-    ["not_ready", "unavailable", "busy", "full", "too_long", "unknown"];
+pub(super) const ABORT_REASONS: [&str; 8] =
+    ["exists", "not_found", "version", "value", "type", "size", "locked", "conflict"];
+pub(super) const FAILURE_REASONS: [&str; 7] =
+    ["not_ready", "unavailable", "busy", "full", "too_long", "wrong_keys", "unknown"];
 pub(super) const MEMBER_EVENTS: [&str; 4] = ["up", "suspected", "dead", "left"];
 
 fn abort_reason(r: &Refusal) -> &'static str {
     match r {
         Refusal::Exists => "exists",
         Refusal::NotFound => "not_found",
-        Refusal::VersionDiffers => "version",
+        Refusal::VersionDiffers | Refusal::Applied | Refusal::Forgotten => "version",
         Refusal::ValueDiffers => "value",
         Refusal::WrongType { .. } => "type",
         Refusal::TooLarge { .. } => "size",
+        Refusal::Locked => "locked",
     }
 }
 
@@ -89,12 +95,17 @@ fn failure_reason(f: &Failure) -> &'static str {
         Failure::Busy => "busy",
         Failure::Full => "full",
         Failure::KeyTooLong { .. } | Failure::ValueTooLong { .. } => "too_long",
+        Failure::KeyReserved | Failure::KeyNotInLog | Failure::TooManyKeys { .. } => "wrong_keys",
         Failure::Unknown { .. } => "unknown",
     }
 }
 
 fn outcome(reply: &Reply) -> OutcomeKind {
     if let Reply::Refused { .. } = reply {
+        OutcomeKind::Refused
+    } else if let Reply::Transacted(t) = reply
+        && matches!(t.outcome, TxOutcome::Conflict(_) | TxOutcome::Failed(_))
+    {
         OutcomeKind::Refused
     } else if let Reply::Failed(Failure::Unknown { .. }) = reply {
         OutcomeKind::Unknown
@@ -250,6 +261,11 @@ impl Traffic {
         if let Reply::Refused { refusal, .. } = reply {
             *all.aborts.entry(abort_reason(refusal)).or_default() += 1;
         }
+        if let Reply::Transacted(t) = reply
+            && matches!(t.outcome, TxOutcome::Conflict(_))
+        {
+            *all.aborts.entry("conflict").or_default() += 1;
+        }
         if let Reply::Failed(failure) = reply {
             *all.failures.entry(failure_reason(failure)).or_default() += 1;
         }
@@ -287,7 +303,7 @@ impl Traffic {
                 all.handovers += 1;
                 all.handover_keys += keys;
             }
-            Event::Replaced { .. } => all.replacements += 1,
+            Event::Replaced { .. } | Event::Resumed { .. } => all.replacements += 1,
             Event::ReignBegan { .. } => all.reigns += 1,
             Event::Joined { .. }
             | Event::Dissolved { .. }

@@ -81,7 +81,9 @@ async fn welcome(
         Err(GreetingError::Malformed(e)) => Err(e),
         Err(GreetingError::Foreign(said)) => {
             if !said.is_empty() {
-                warn!(%from, "something that is not a kvnode connected to the overlay port and said {}", shown(&said));
+                if peers.may_complain(from.ip(), "foreign") {
+                    warn!(%from, "something that is not a kvnode connected to the overlay port and said {}", shown(&said));
+                }
                 let is_http =
                     [&b"GET "[..], b"POST", b"HEAD", b"PUT ", b"PRI "].iter().any(|m| said.starts_with(m));
                 if is_http {
@@ -95,7 +97,9 @@ async fn welcome(
     let hello = match hello {
         Ok(hello) => hello,
         Err(e) => {
-            warn!(%from, "a peer's greeting cannot be read: {e}");
+            if peers.may_complain(from.ip(), "greeting") {
+                warn!(%from, "a peer's greeting cannot be read: {e}");
+            }
             write_greeting(stream, &refusal(Refusal::Malformed).encode()).await?;
             return Ok(None);
         }
@@ -120,7 +124,9 @@ async fn frames(mut stream: TcpStream, sender: NodeRef, peers: &Peers) -> io::Re
         while let Some(size) = frame_size(&buffer) {
             if size > peers.options.frame_bytes_max {
                 let limit_bytes = peers.options.frame_bytes_max;
-                warn!(peer = %sender, size_bytes = size, limit_bytes, "a peer sends a frame that is too long");
+                if peers.may_complain(sender.addr.ip(), "frame too long") {
+                    warn!(peer = %sender, size_bytes = size, limit_bytes, "a peer sends a frame that is too long");
+                }
                 return Ok(());
             }
             if buffer.len() < size + 4 {
@@ -136,7 +142,9 @@ async fn frames(mut stream: TcpStream, sender: NodeRef, peers: &Peers) -> io::Re
                     messages.extend(more);
                 }
                 Err(e) => {
-                    warn!(peer = %sender, "a peer sends what cannot be read: {e}");
+                    if peers.may_complain(sender.addr.ip(), "unreadable") {
+                        warn!(peer = %sender, "a peer sends what cannot be read: {e}");
+                    }
                     return Ok(());
                 }
             }

@@ -79,6 +79,19 @@ pub enum PeerError {
 }
 
 impl PeerError {
+    /// One word for the log to tell kinds apart.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            PeerError::Connect { .. } => "connect",
+            PeerError::Silent { .. } => "silent",
+            PeerError::NotKvnode { .. } => "not kvnode",
+            PeerError::Malformed { .. } => "malformed",
+            PeerError::Version { .. } => "version",
+            PeerError::WrongNode { .. } => "wrong node",
+            PeerError::Refused { .. } => "refused",
+        }
+    }
+
     /// What to do about it.
     pub fn fix(&self) -> &'static str {
         match self {

@@ -185,7 +185,7 @@ async fn run(link: Arc<Link>, peers: Arc<Peers>) {
             Ok((stream, peer)) => {
                 let since = Instant::now();
                 failing_since = None;
-                if peers.note(link.addr, None) {
+                if peers.note(link.addr, None) && peers.may_complain(link.addr.ip(), "reachable again") {
                     info!(peer = %peer, "peer is reachable again");
                 }
                 match write_all_messages(&link, &peers, stream, peer).await {
@@ -227,9 +227,9 @@ async fn run(link: Arc<Link>, peers: Arc<Peers>) {
     }
 }
 
-/// Tells the log what is wrong with an address, once.
+/// Tells the log what is wrong with an address: when that is news, and at most once a minute of each kind.
 fn report(link: &Link, peers: &Peers, problem: &PeerError) {
-    if !peers.note(link.addr, Some(problem)) {
+    if !peers.note(link.addr, Some(problem)) || !peers.may_complain(link.addr.ip(), problem.kind()) {
         return;
     }
     match problem {
@@ -350,6 +350,7 @@ fn encode(buffer: &mut BytesMut, items: Vec<Item>, peers: &Peers, peer: NodeRef)
             buffer.unsplit(last);
         } else {
             let size_bytes = last.len();
+            // Rare: the core bounds what it puts into one message.
             warn!(peer = %peer, size_bytes, limit_bytes = frame_bytes_max, "a message is too long and was not sent");
         }
     }

@@ -8,13 +8,18 @@ use dht::Message;
 use parking_lot::Mutex;
 use ring::{NodeId, NodeRef, RingId};
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Problems remembered, one per address.
 const PROBLEMS_MAX: usize = 64;
+/// A complaint about an address is logged again after this.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
+/// Complaints remembered; beyond them the log may repeat itself.
+const COMPLAINTS_MAX: usize = 1024;
 /// How often links that have ended are looked for.
 const FLUSHES_PER_CLEANUP: u32 = 1024;
 
@@ -28,6 +33,7 @@ pub struct Peers {
     waiting: AtomicUsize,
     problems: Mutex<BTreeMap<SocketAddr, PeerError>>,
     traffic: Arc<Traffic>,
+    complaints: Mutex<BTreeMap<(IpAddr, &'static str), Instant>>,
 }
 
 impl Peers {
@@ -41,6 +47,7 @@ impl Peers {
             waiting: AtomicUsize::new(0),
             problems: Mutex::new(BTreeMap::new()),
             traffic: Arc::default(),
+            complaints: Mutex::new(BTreeMap::new()),
         })
     }
 
@@ -84,6 +91,23 @@ impl Peers {
         }
     }
 
+    /// Whether a complaint of this kind about `ip` may be logged: the log gets one a minute of each.
+    pub(super) fn may_complain(&self, ip: IpAddr, kind: &'static str) -> bool {
+        let now = Instant::now();
+        let mut complaints = self.complaints.lock();
+        if complaints.get(&(ip, kind)).is_some_and(|last| now.duration_since(*last) < COMPLAINT_PAUSE) {
+            return false;
+        }
+        if complaints.len() >= COMPLAINTS_MAX {
+            complaints.retain(|_, last| now.duration_since(*last) < COMPLAINT_PAUSE);
+            if complaints.len() >= COMPLAINTS_MAX {
+                complaints.clear();
+            }
+        }
+        complaints.insert((ip, kind), now);
+        true
+    }
+
     /// Messages that wait or are being written.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -99,9 +123,9 @@ impl Peers {
 
     /// Waits until everything is written or dropped, or for `limit`; tells which.
     pub async fn flushed(&self, limit: Duration) -> bool {
-        let until = tokio::time::Instant::now() + limit;
+        let until = Instant::now() + limit;
         while self.waiting() > 0 {
-            if tokio::time::Instant::now() >= until {
+            if Instant::now() >= until {
                 return false;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -173,5 +197,26 @@ impl Drop for Transport {
             o.link.close(&self.peers);
             false
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_complaint_is_logged_once_a_minute_for_each_address_and_kind() {
+        let me = NodeRef { id: NodeId(1), addr: SocketAddr::from(([127, 0, 0, 1], 1)) };
+        let peers = Peers::new(me, PeerOptions::default(), mpsc::channel(1).0);
+        let (a, b) = (IpAddr::from(Ipv4Addr::new(10, 0, 0, 1)), IpAddr::from(Ipv4Addr::new(10, 0, 0, 2)));
+        assert!(peers.may_complain(a, "foreign") && !peers.may_complain(a, "foreign"));
+        assert!(peers.may_complain(a, "malformed") && peers.may_complain(b, "foreign"));
+        tokio::time::advance(COMPLAINT_PAUSE).await;
+        assert!(peers.may_complain(a, "foreign"));
+        for i in 0..3000u32 {
+            assert!(peers.may_complain(IpAddr::from(Ipv4Addr::from(i)), "foreign"));
+        }
+        assert!(peers.complaints.lock().len() <= COMPLAINTS_MAX);
     }
 }

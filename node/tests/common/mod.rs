@@ -2,20 +2,24 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use dht::api::{Insight, Location, MemberView, Phase, PieceCounts, PieceView, Status};
+use dht::api::{
+    Held, Insight, Location, MemberView, Phase, PieceCounts, PieceView, Status, Transact, Transacted,
+    TxOutcome,
+};
 use dht::counters::Rounds;
+use dht::tx::{LogEntry, TxLog};
 use dht::{Failure, Reply, Request};
 use kvnode::grpc::ServerInfo;
 use kvnode::handle::{Call, NodeHandle};
 use kvnode::http::serve_clients;
 use ring::members::{MemberInfo, MemberState};
-use ring::{NodeId, NodeRef, RingId, Space};
-use std::collections::HashMap;
+use ring::{NodeId, NodeRef, Position, RingId, Space};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Key, Outcome, Record};
+use store::{Key, Outcome, Record, Seen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +43,7 @@ pub(crate) struct FakeNode {
 struct Map {
     me: NodeRef,
     client: SocketAddr,
-    records: HashMap<Key, Record>,
+    records: BTreeMap<Key, Record>,
     n: u64,
     shaky: u32,
     phase: Arc<Mutex<Phase>>,
@@ -63,6 +67,11 @@ pub(crate) async fn http_get(addr: SocketAddr, path: &str) -> String {
 
 /// Starts one on a free port of loopback.
 pub(crate) async fn fake_node() -> FakeNode {
+    fake_node_of(10_000).await
+}
+
+/// Starts one that serves so many connections.
+pub(crate) async fn fake_node_of(connections_max: usize) -> FakeNode {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (handle, mut calls) = NodeHandle::channel(64);
@@ -72,7 +81,7 @@ pub(crate) async fn fake_node() -> FakeNode {
     let mut map = Map {
         me,
         client: addr,
-        records: HashMap::new(),
+        records: BTreeMap::new(),
         n: 0,
         shaky: 2,
         phase: Arc::clone(&phase),
@@ -92,6 +101,7 @@ pub(crate) async fn fake_node() -> FakeNode {
         probe_interval: Duration::from_millis(100),
         value_bytes_max: 1 << 20,
         key_bytes_max: 1 << 10,
+        connections_max,
         ..ServerInfo::new(me.addr, addr)
     };
     tokio::spawn(serve_clients(listener, handle, info, stop.clone()));
@@ -105,6 +115,10 @@ impl Map {
             _ => Key::new(b""),
         };
         let waited = Duration::from_millis(700);
+        let (size_bytes, limit_bytes) = (key.as_bytes().len(), 1 << 10);
+        if size_bytes > limit_bytes {
+            return Some(Reply::Failed(Failure::KeyTooLong { size_bytes, limit_bytes }));
+        }
         if key == Key::new(SILENT_KEY.as_bytes()) {
             return None;
         }
@@ -145,6 +159,8 @@ impl Map {
             Request::Members => Reply::Members(vec![self.member()]),
             Request::Ring => Reply::Ring(self.pieces()),
             Request::Locate { key } => Reply::Located(Box::new(self.locate(&key))),
+            Request::Transact(t) => Reply::Transacted(Box::new(self.transact(*t))),
+            Request::Scan { from, to, .. } => Reply::Scanned { held: self.held(from, to), is_more: false },
             Request::Leave => {
                 *self.phase.lock().unwrap() = Phase::Left;
                 Reply::Left { is_clean: true }
@@ -218,6 +234,53 @@ impl Map {
         let whole = Map::space().whole();
         let piece = |slot| PieceView { slot, extent: whole, owner: Some(self.me), is_live: true };
         Map::space().slots().map(piece).collect()
+    }
+
+    fn seen(&self, key: &Key) -> Seen {
+        self.records.get(key).map_or(Seen::Absent(0), |r| Seen::of(r.version, r.value.is_some()))
+    }
+
+    fn transact(&mut self, t: Transact) -> Transacted {
+        let mut log = t.log;
+        for key in log.missing(&t.steps) {
+            let r = self.records.get(&key).cloned().unwrap_or_default();
+            log.note(&key, r.version, r.value);
+        }
+        let results = log.execute(&t.steps, 1 << 20);
+        if !t.commit {
+            return Transacted { log, results, outcome: TxOutcome::Open };
+        }
+        let log = core::mem::take(&mut log);
+        let is_stale =
+            |(key, e): (&Key, &LogEntry)| (!e.seen.still_holds(self.seen(key))).then(|| key.clone());
+        let conflicts: Vec<Key> = log.entries.iter().filter_map(is_stale).collect();
+        let outcome = match log.failed {
+            Some(key) => TxOutcome::Failed(key),
+            None if !conflicts.is_empty() => TxOutcome::Conflict(conflicts),
+            None => {
+                self.n += 1;
+                let mut written = Vec::new();
+                for (key, entry) in log.entries {
+                    let Some(value) = entry.write else { continue };
+                    written.push((key.clone(), self.n));
+                    self.records.insert(key, Record { version: self.n, value, ops: None });
+                }
+                TxOutcome::Committed(written)
+            }
+        };
+        Transacted { log: TxLog::default(), results, outcome }
+    }
+
+    fn held(&self, from: Position, to: Position) -> Vec<Held> {
+        let mut held = Vec::new();
+        for (key, record) in &self.records {
+            let Some(value) = &record.value else { continue };
+            let replicas = self.locate(key).replicas;
+            for (position, _) in replicas.into_iter().filter(|(p, _)| (from..=to).contains(p)) {
+                held.push(Held { position, key: key.clone(), value: value.clone(), version: record.version });
+            }
+        }
+        held
     }
 
     fn locate(&self, key: &Key) -> Location {

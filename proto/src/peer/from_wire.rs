@@ -121,10 +121,10 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Option<Message>, WireError>
             suspect: w.suspect.map(NodeId),
         },
         Kind::ChangePrepareReply(w) => {
-            let vote = w.vote;
+            let (vote, extent) = (w.vote, t::extent(w.extent)?);
             let granted = w.granted.then_some(());
             let answer = t::answer(w.denied, granted, |()| vote.map(t::change_vote).transpose())?;
-            Message::ChangePrepareReply { rpc: w.rpc, slot: t::slot(w.slot)?, answer }
+            Message::ChangePrepareReply { rpc: w.rpc, slot: t::slot(w.slot)?, extent, answer }
         }
         Kind::ChangeAccept(w) => Message::ChangeAccept {
             rpc: w.rpc,
@@ -150,12 +150,13 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Option<Message>, WireError>
             era: t::era(w.era)?,
             target: t::slot_since(t::need(w.target, "target")?)?,
             after: w.after.map(t::offset_key).transpose()?,
+            held: (w.held_count, w.held_digest),
         },
         Kind::FillPage(w) => {
-            let (entries, end) = (w.entries, w.end);
+            let (entries, end, sum) = (w.entries, w.end, (w.count, w.digest));
             let answer = t::answer(w.denied, w.granted.then_some(()), |()| {
                 let state = end.map(|s| t::acceptor_state(Some(s))).transpose()?;
-                Ok((t::page(entries)?, state.map(|state| Box::new(PageEnd { state }))))
+                Ok((t::page(entries)?, state.map(|state| Box::new(PageEnd { state, sum }))))
             })?;
             Message::FillPage { rpc: w.rpc, slot: t::slot(w.slot)?, answer }
         }
@@ -165,6 +166,46 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Option<Message>, WireError>
         Kind::FrozenReply(w) => {
             Message::FrozenReply { slot: t::slot(w.slot)?, extent: t::extent(w.extent)?, since: w.since }
         }
+        Kind::MemorySeek(w) => Message::MemorySeek { slot: t::slot(w.slot)?, extent: t::extent(w.extent)? },
+        Kind::MemoryFound(w) => Message::MemoryFound {
+            slot: t::slot(w.slot)?,
+            pieces: t::each(w.pieces, |x| Ok((t::extent(x.extent)?, x.since, x.is_whole)))?,
+        },
+        Kind::DonationQuery(w) => Message::DonationQuery {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            extent: t::extent(w.extent)?,
+            era: t::era(w.era)?,
+            of: t::slot(w.of)?,
+        },
+        Kind::DonationReply(w) => Message::DonationReply {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            answer: t::answer(w.denied, w.granted.then_some(w.donated), Ok)?,
+        },
+        Kind::FrozenPull(w) => Message::FrozenPull {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            extent: t::extent(w.extent)?,
+            since: w.since,
+            receiver: w.receiver,
+            after: w.after.map(t::offset_key).transpose()?,
+            held: (w.held_count, w.held_digest),
+            unfinished: w.unfinished,
+        },
+        Kind::Refuse(w) => Message::Refuse {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            extent: t::extent(w.extent)?,
+            of: t::slot(w.of)?,
+            after: w.after,
+            unfinished: w.unfinished,
+        },
+        Kind::RefuseReply(w) => Message::RefuseReply {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            pieces: t::each(w.pieces, |x| Ok((t::extent(x.extent)?, t::configuration(x.configuration)?)))?,
+        },
         Kind::HandoverOffer(w) => {
             Message::HandoverOffer { attempt: w.attempt, state: Box::new(t::acceptor_state(w.state)?) }
         }
@@ -265,6 +306,9 @@ fn operation(w: wire::Operation) -> Taken<Attempt> {
         Ok(Kind::AddDelOnList) => {
             Operation::Change(Change::AddDelOnList { add: t::value(&w.first)?, remove: t::value(&w.second)? })
         }
+        Ok(Kind::Resync) => Operation::Resync,
+        Ok(Kind::Inspect) => Operation::Inspect { waits: w.waits },
+        Ok(Kind::Tx) => Operation::Tx(Box::new(super::transaction::change(t::need(w.tx, "tx")?)?)),
         Ok(Kind::Unspecified) | Err(_) => return Err(WireError::OutOfRange("Operation.kind")),
     };
     Ok(Attempt {
@@ -297,6 +341,7 @@ fn operation_reply(w: wire::OperationReply) -> Taken<Message> {
         Ok(Kind::Behind) => Answer::Behind { floor: version },
         Ok(Kind::Busy) => Answer::Busy,
         Ok(Kind::Full) => Answer::Full,
+        Ok(Kind::Locked) => Answer::Locked,
         // What cannot be understood says nothing about what was done.
         Ok(Kind::Unknown | Kind::Unspecified) | Err(_) => Answer::Unknown,
     };
@@ -326,6 +371,9 @@ fn refusal(w: wire::Refusal) -> Taken<Refusal> {
         Ok(Kind::TooLarge) => {
             Ok(Refusal::TooLarge { size_bytes: bytes(w.size_bytes), limit_bytes: bytes(w.limit_bytes) })
         }
+        Ok(Kind::Locked) => Ok(Refusal::Locked),
+        Ok(Kind::Applied) => Ok(Refusal::Applied),
+        Ok(Kind::Forgotten) => Ok(Refusal::Forgotten),
         Ok(Kind::Unspecified) | Err(_) => Err(WireError::OutOfRange("refusal")),
     }
 }

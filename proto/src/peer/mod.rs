@@ -19,6 +19,7 @@ mod size;
 mod strategies;
 mod take;
 mod to_wire;
+pub(crate) mod transaction;
 
 pub use from_wire::from_wire;
 pub use handshake::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Welcome};

@@ -88,7 +88,7 @@ pub(super) fn configuration(c: &Configuration) -> wire::Configuration {
 }
 
 fn op_log(log: &OpLog) -> wire::OpLog {
-    let entry = |e: &store::OpEntry| wire::OpEntry {
+    let entry = |e: store::OpEntry| wire::OpEntry {
         session: e.session.0,
         seq: e.seq,
         n: e.n,
@@ -97,6 +97,7 @@ fn op_log(log: &OpLog) -> wire::OpLog {
     wire::OpLog {
         floor: log.floor,
         entries: log.entries.iter().map(entry).collect(),
+        lock: log.lock.as_deref().map(super::transaction::lock_to_wire),
         extra: Bytes::copy_from_slice(&log.extra),
     }
 }

@@ -43,6 +43,12 @@ pub fn size_estimate(message: &Message) -> usize {
             Message::Confirm { items, .. } => items.len() * 80,
             Message::ConfirmReply { answers, .. } => answers.len() * 16,
             Message::ConfigurationReply { pieces, .. } => pieces.len() * SMALL,
+            Message::RefuseReply { pieces, .. } => pieces.len() * SMALL,
+            Message::MemoryFound { pieces, .. } => pieces.len() * 48,
+            Message::DonationReply { answer, .. } => answer.as_ref().map_or(0, |d| d.len() * 10),
+            Message::FrozenPull { unfinished, .. } | Message::Refuse { unfinished, .. } => {
+                unfinished.len() * 10
+            }
             Message::Gossip(Gossip::IndirectAck { .. })
             | Message::Join { .. }
             | Message::JoinDenied(_)
@@ -59,6 +65,8 @@ pub fn size_estimate(message: &Message) -> usize {
             | Message::Install { .. }
             | Message::FillPull { .. }
             | Message::FrozenQuery { .. }
+            | Message::MemorySeek { .. }
+            | Message::DonationQuery { .. }
             | Message::FrozenReply { .. }
             | Message::HandoverContinue { .. }
             | Message::HandoverReceived { .. }
@@ -70,7 +78,11 @@ pub fn size_estimate(message: &Message) -> usize {
 
 fn operation_size(operation: &Operation) -> usize {
     match operation {
-        Operation::Get | Operation::Change(Change::Delete { .. }) => 0,
+        Operation::Get
+        | Operation::Inspect { .. }
+        | Operation::Resync
+        | Operation::Change(Change::Delete { .. }) => 0,
+        Operation::Tx(c) => 96 + c.size_bytes(),
         Operation::Change(Change::Put { value: a, .. } | Change::AddOnNumber { by: a }) => a.as_bytes().len(),
         Operation::Change(
             Change::TestAndSet { old: a, new: b } | Change::AddDelOnList { add: a, remove: b },
@@ -84,11 +96,16 @@ fn answer_size(answer: &Answer) -> usize {
         | Answer::Nothing { value, .. }
         | Answer::Refused { value, .. }
         | Answer::Value { value, .. } => value.as_ref().map_or(0, |v| v.as_bytes().len()),
-        Answer::NotHome { .. } | Answer::Behind { .. } | Answer::Busy | Answer::Full | Answer::Unknown => 0,
+        Answer::NotHome { .. }
+        | Answer::Behind { .. }
+        | Answer::Busy
+        | Answer::Full
+        | Answer::Locked
+        | Answer::Unknown => 0,
     }
 }
 
 fn ops_size(log: &OpLog) -> usize {
-    let result = |e: &store::OpEntry| e.result.as_ref().map_or(0, |v| v.as_bytes().len());
-    log.extra.len() + log.entries.iter().map(|e| 32 + result(e)).sum::<usize>()
+    // Packed they take about as much as on the wire, without the tags.
+    log.extra.len() + log.lock.as_ref().map_or(0, |l| l.weight()) + log.entries.packed_len() * 2
 }

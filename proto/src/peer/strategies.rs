@@ -11,7 +11,10 @@ use ring::members::{Gossip, MemberInfo, MemberState};
 use ring::{Extent, NodeId, NodeRef, ReplicaId, RingId, Slot, Space};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use store::{Ballot, Change, Condition, Data, Key, OpEntry, OpLog, Record, Refusal, SessionId, Stamp, Value};
+use store::{
+    Ballot, Change, Condition, Data, Intent, Key, LedgerChange, Lock, OpEntry, OpId, OpLog, Record, Refusal,
+    Seen, SessionId, Stamp, TxChange, TxId, Value,
+};
 
 fn addr() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![
@@ -63,11 +66,56 @@ fn ops() -> impl Strategy<Value = OpLog> {
         n,
         result,
     });
-    (any::<u64>(), vec(entry, 0..4), bytes()).prop_map(|(floor, entries, extra)| OpLog {
+    (any::<u64>(), vec(entry, 0..4), bytes(), maybe(lock())).prop_map(|(floor, entries, extra, lock)| OpLog {
         floor,
-        entries: entries.into(),
-        extra,
+        entries: entries.into_iter().collect(),
+        lock: lock.map(Box::new),
+        extra: extra.into(),
     })
+}
+fn tx_id() -> impl Strategy<Value = TxId> {
+    (key(), any::<u64>()).prop_map(|(ledger, entry)| TxId { ledger, entry })
+}
+fn op_id() -> impl Strategy<Value = OpId> {
+    any::<(u64, u64)>().prop_map(|(session, seq)| OpId { session: SessionId(session), seq })
+}
+fn intent() -> impl Strategy<Value = Intent> {
+    prop_oneof![Just(Intent::Keep), Just(Intent::Delete), value().prop_map(Intent::Put)]
+}
+fn lock() -> impl Strategy<Value = Lock> {
+    (tx_id(), any::<u64>(), intent(), any::<bool>(), op_id())
+        .prop_map(|(tx, version, intent, validates, op)| Lock { tx, version, intent, validates, op })
+}
+fn tx_change() -> impl Strategy<Value = TxChange> {
+    let seen = || any::<(u64, bool)>().prop_map(|(n, is_present)| Seen::of(n, is_present));
+    let commit = (any::<u64>(), vec((key(), any::<u64>()), 0..3));
+    let ledger = prop_oneof![
+        Just(LedgerChange::Create),
+        (vec(commit, 0..3), vec(any::<u64>(), 0..3), any::<u64>())
+            .prop_map(|(commits, done, low)| LedgerChange::Decide { commits, done, low }),
+        any::<u64>().prop_map(LedgerChange::Abort),
+        Just(LedgerChange::Close),
+        vec(any::<u64>(), 0..3).prop_map(LedgerChange::Applied),
+    ];
+    prop_oneof![
+        (tx_id(), seen(), intent(), any::<(bool, bool)>(), op_id()).prop_map(
+            |(tx, seen, intent, (validates, waits), op)| TxChange::Lock {
+                tx,
+                seen,
+                intent,
+                validates,
+                op,
+                waits
+            }
+        ),
+        (tx_id(), any::<u64>(), any::<bool>()).prop_map(|(tx, version, applies)| TxChange::Settle {
+            tx,
+            version,
+            applies
+        }),
+        (seen(), intent(), op_id()).prop_map(|(seen, intent, op)| TxChange::Install { seen, intent, op }),
+        ledger.prop_map(TxChange::Ledger),
+    ]
 }
 fn record() -> impl Strategy<Value = Record> {
     (any::<u64>(), maybe(value()), maybe(ops().prop_map(Box::new))).prop_map(|(version, value, ops)| Record {
@@ -220,7 +268,13 @@ fn operation() -> impl Strategy<Value = Operation> {
         value().prop_map(|by| Change::AddOnNumber { by }),
         (value(), value()).prop_map(|(add, remove)| Change::AddDelOnList { add, remove }),
     ];
-    prop_oneof![Just(Operation::Get), change.prop_map(Operation::Change)]
+    prop_oneof![
+        Just(Operation::Get),
+        Just(Operation::Resync),
+        any::<bool>().prop_map(|waits| Operation::Inspect { waits }),
+        change.prop_map(Operation::Change),
+        tx_change().prop_map(|c| Operation::Tx(Box::new(c))),
+    ]
 }
 fn refusal() -> impl Strategy<Value = Refusal> {
     let name = || prop::sample::select(TYPE_NAMES.to_vec());
@@ -229,6 +283,9 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::Exists),
         Just(Refusal::VersionDiffers),
         Just(Refusal::ValueDiffers),
+        Just(Refusal::Locked),
+        Just(Refusal::Applied),
+        Just(Refusal::Forgotten),
         (name(), name()).prop_map(|(found, needed)| Refusal::WrongType { found, needed }),
         any::<(usize, usize)>()
             .prop_map(|(size_bytes, limit_bytes)| Refusal::TooLarge { size_bytes, limit_bytes }),
@@ -243,13 +300,20 @@ fn operation_answer() -> impl Strategy<Value = Answer> {
         v().prop_map(|(version, value)| Answer::Value { version, value }),
         maybe((node(), maybe(ballot()))).prop_map(|hint| Answer::NotHome { hint }),
         any::<u64>().prop_map(|floor| Answer::Behind { floor }),
-        prop::sample::select(vec![Answer::Busy, Answer::Full, Answer::Unknown]),
+        prop::sample::select(vec![Answer::Busy, Answer::Full, Answer::Locked, Answer::Unknown]),
     ]
 }
 
 /// Any message.
 pub(super) fn message() -> impl Strategy<Value = Message> {
-    prop_oneof![entry_messages(), vote_messages(), operation_messages(), change_messages(), bulk_messages()]
+    prop_oneof![
+        entry_messages(),
+        vote_messages(),
+        operation_messages(),
+        change_messages(),
+        frozen_messages(),
+        bulk_messages()
+    ]
 }
 
 fn entry_messages() -> impl Strategy<Value = Message> {
@@ -383,8 +447,9 @@ fn change_messages() -> impl Strategy<Value = Message> {
                 Message::ChangePrepare { rpc, slot, extent, era, ballot, suspect }
             }
         ),
-        (u(), slot(), answer(maybe((ballot(), any_members()))))
-            .prop_map(|(rpc, slot, answer)| Message::ChangePrepareReply { rpc, slot, answer }),
+        (u(), slot(), extent(), answer(maybe((ballot(), any_members())))).prop_map(
+            |(rpc, slot, extent, answer)| Message::ChangePrepareReply { rpc, slot, extent, answer }
+        ),
         (u(), slot(), extent(), era(), ballot(), any_members()).prop_map(
             |(rpc, slot, extent, era, ballot, members)| {
                 Message::ChangeAccept { rpc, slot, extent, era, ballot, members }
@@ -410,20 +475,65 @@ fn change_messages() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn epochs() -> impl Strategy<Value = Vec<u64>> {
+    vec(any::<u64>(), 0..3)
+}
+
+fn frozen_messages() -> impl Strategy<Value = Message> {
+    let u = any::<u64>;
+    let found = vec((extent(), u(), any::<bool>()), 0..3);
+    let refused = vec((extent(), any_configuration()), 0..3);
+    prop_oneof![
+        (slot(), extent()).prop_map(|(slot, extent)| Message::MemorySeek { slot, extent }),
+        (slot(), found).prop_map(|(slot, pieces)| Message::MemoryFound { slot, pieces }),
+        (u(), slot(), extent(), era(), slot()).prop_map(|(rpc, slot, extent, era, of)| {
+            Message::DonationQuery { rpc, slot, extent, era, of }
+        }),
+        (u(), slot(), answer(epochs())).prop_map(|(rpc, slot, answer)| Message::DonationReply {
+            rpc,
+            slot,
+            answer
+        }),
+        (u(), slot(), extent(), slot(), u(), epochs()).prop_map(
+            |(rpc, slot, extent, of, after, unfinished)| Message::Refuse {
+                rpc,
+                slot,
+                extent,
+                of,
+                after,
+                unfinished
+            }
+        ),
+        (u(), slot(), refused).prop_map(|(rpc, slot, pieces)| Message::RefuseReply { rpc, slot, pieces }),
+    ]
+}
+
 fn bulk_messages() -> impl Strategy<Value = Message> {
     let u = any::<u64>;
-    let end = maybe(state().prop_map(|state| Box::new(PageEnd { state })));
+    let end = maybe((state(), any::<(u64, u64)>()).prop_map(|(state, sum)| Box::new(PageEnd { state, sum })));
     prop_oneof![
-        (u(), slot(), extent(), era(), (slot(), u()), maybe((any::<u128>(), key()))).prop_map(
-            |(rpc, slot, extent, era, target, after)| Message::FillPull {
+        (u(), slot(), extent(), era(), (slot(), u()), maybe((any::<u128>(), key())), any::<(u64, u64)>())
+            .prop_map(|(rpc, slot, extent, era, target, after, held)| Message::FillPull {
                 rpc,
                 slot,
                 extent,
                 era,
                 target,
-                after
-            }
-        ),
+                after,
+                held
+            }),
+        (
+            u(),
+            slot(),
+            extent(),
+            any::<(u64, u64)>(),
+            maybe((any::<u128>(), key())),
+            any::<(u64, u64)>(),
+            epochs()
+        )
+            .prop_map(|(rpc, slot, extent, (since, receiver), after, held, unfinished)| {
+                Message::FrozenPull { rpc, slot, extent, since, receiver, after, held, unfinished }
+            }),
         (u(), slot(), answer((page(), end))).prop_map(|(rpc, slot, answer)| Message::FillPage {
             rpc,
             slot,

@@ -138,7 +138,8 @@ fn op_log(log: wire::OpLog) -> Taken<Box<OpLog>> {
         Ok(OpEntry { session: SessionId(e.session), seq: e.seq, n: e.n, result })
     };
     let entries = log.entries.into_iter().map(entry).collect::<Taken<_>>()?;
-    Ok(Box::new(OpLog { floor: log.floor, entries, extra: log.extra.to_vec() }))
+    let lock = log.lock.map(super::transaction::lock).transpose()?.map(Box::new);
+    Ok(Box::new(OpLog { floor: log.floor, entries, lock, extra: log.extra.as_ref().into() }))
 }
 
 pub(super) fn some_record(r: wire::Record) -> Taken<Record> {

@@ -129,13 +129,14 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
                 suspect: suspect.map(|s| s.0),
             })
         }
-        Message::ChangePrepareReply { rpc, slot, answer } => {
+        Message::ChangePrepareReply { rpc, slot, extent, answer } => {
             Kind::ChangePrepareReply(wire::ChangePrepareReply {
                 rpc: *rpc,
                 slot: u32::from(*slot),
                 granted: answer.is_ok(),
                 denied: answer.as_ref().err().map(p::denied),
                 vote: answer.as_ref().ok().and_then(Option::as_ref).map(p::change_vote),
+                extent: Some(p::extent(extent)),
             })
         }
         Message::ChangeAccept { rpc, slot, extent, era, ballot, members } => {
@@ -157,13 +158,15 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             extent: Some(p::extent(extent)),
             configuration: Some(p::configuration(configuration)),
         }),
-        Message::FillPull { rpc, slot, extent, era, target, after } => Kind::FillPull(wire::FillPull {
+        Message::FillPull { rpc, slot, extent, era, target, after, held } => Kind::FillPull(wire::FillPull {
             rpc: *rpc,
             slot: u32::from(*slot),
             extent: Some(p::extent(extent)),
             era: Some(p::era(era)),
             target: Some(p::slot_since(target)),
             after: after.as_ref().map(p::offset_key),
+            held_count: held.0,
+            held_digest: held.1,
         }),
         Message::FillPage { rpc, slot, answer } => {
             let (entries, end) =
@@ -175,6 +178,8 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
                 denied: answer.as_ref().err().map(p::denied),
                 entries: p::page(entries),
                 end: end.map(|end| p::acceptor_state(&end.state)),
+                count: end.map_or(0, |end| end.sum.0),
+                digest: end.map_or(0, |end| end.sum.1),
             })
         }
         Message::FrozenQuery { slot, extent, since } => {
@@ -184,6 +189,61 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
         Message::FrozenReply { slot, extent, since } => {
             let extent = Some(p::extent(extent));
             Kind::FrozenReply(wire::FrozenReply { slot: u32::from(*slot), extent, since: *since })
+        }
+        Message::MemorySeek { slot, extent } => {
+            Kind::MemorySeek(wire::MemorySeek { slot: u32::from(*slot), extent: Some(p::extent(extent)) })
+        }
+        Message::MemoryFound { slot, pieces } => {
+            let piece = |(e, since, is_whole): &(Extent, u64, bool)| wire::MemoryPiece {
+                extent: Some(p::extent(e)),
+                since: *since,
+                is_whole: *is_whole,
+            };
+            let pieces = pieces.iter().map(piece).collect();
+            Kind::MemoryFound(wire::MemoryFound { slot: u32::from(*slot), pieces })
+        }
+        Message::DonationQuery { rpc, slot, extent, era, of } => Kind::DonationQuery(wire::DonationQuery {
+            rpc: *rpc,
+            slot: u32::from(*slot),
+            extent: Some(p::extent(extent)),
+            era: Some(p::era(era)),
+            of: u32::from(*of),
+        }),
+        Message::DonationReply { rpc, slot, answer } => Kind::DonationReply(wire::DonationReply {
+            rpc: *rpc,
+            slot: u32::from(*slot),
+            granted: answer.is_ok(),
+            denied: answer.as_ref().err().map(p::denied),
+            donated: answer.as_ref().map_or(Vec::new(), Clone::clone),
+        }),
+        Message::FrozenPull { rpc, slot, extent, since, receiver, after, held, unfinished } => {
+            Kind::FrozenPull(wire::FrozenPull {
+                rpc: *rpc,
+                slot: u32::from(*slot),
+                extent: Some(p::extent(extent)),
+                since: *since,
+                receiver: *receiver,
+                after: after.as_ref().map(p::offset_key),
+                held_count: held.0,
+                held_digest: held.1,
+                unfinished: unfinished.clone(),
+            })
+        }
+        Message::Refuse { rpc, slot, extent, of, after, unfinished } => Kind::Refuse(wire::Refuse {
+            rpc: *rpc,
+            slot: u32::from(*slot),
+            extent: Some(p::extent(extent)),
+            of: u32::from(*of),
+            after: *after,
+            unfinished: unfinished.clone(),
+        }),
+        Message::RefuseReply { rpc, slot, pieces } => {
+            let piece = |(e, c): &(Extent, std::sync::Arc<_>)| wire::RefusedPiece {
+                extent: Some(p::extent(e)),
+                configuration: Some(p::configuration(c)),
+            };
+            let pieces = pieces.iter().map(piece).collect();
+            Kind::RefuseReply(wire::RefuseReply { rpc: *rpc, slot: u32::from(*slot), pieces })
         }
         Message::HandoverOffer { attempt, state } => {
             let state = Some(p::acceptor_state(state));
@@ -326,6 +386,15 @@ fn operation(a: &Attempt) -> wire::Operation {
     };
     let kind = match &a.operation {
         Operation::Get => Kind::Get,
+        Operation::Resync => Kind::Resync,
+        Operation::Inspect { waits } => {
+            out.waits = *waits;
+            Kind::Inspect
+        }
+        Operation::Tx(c) => {
+            out.tx = Some(super::transaction::change_to_wire(c));
+            Kind::Tx
+        }
         Operation::Change(Change::Put { value, condition }) => {
             out.first = p::value(value);
             set_condition(&mut out, *condition);
@@ -425,6 +494,7 @@ fn operation_reply(
         }
         Answer::Busy => Kind::Busy,
         Answer::Full => Kind::Full,
+        Answer::Locked => Kind::Locked,
         Answer::Unknown => Kind::Unknown,
     };
     out.kind = i32::from(kind);
@@ -440,6 +510,9 @@ fn refusal(r: &Refusal) -> wire::Refusal {
         Refusal::Exists => of(Kind::Exists),
         Refusal::VersionDiffers => of(Kind::VersionDiffers),
         Refusal::ValueDiffers => of(Kind::ValueDiffers),
+        Refusal::Locked => of(Kind::Locked),
+        Refusal::Applied => of(Kind::Applied),
+        Refusal::Forgotten => of(Kind::Forgotten),
         Refusal::WrongType { found, needed } => {
             wire::Refusal { found: (*found).into(), needed: (*needed).into(), ..of(Kind::WrongType) }
         }

@@ -65,7 +65,11 @@ impl<const BUG: u8> Toy<BUG> {
             *record = before.clone();
         }
         let answer = match &a.operation {
-            Operation::Get => Answer::Value { version: record.version, value: record.value.clone() },
+            // These toys know no transactions.
+            Operation::Tx(_) => Answer::Busy,
+            Operation::Get | Operation::Inspect { .. } | Operation::Resync => {
+                Answer::Value { version: record.version, value: record.value.clone() }
+            }
             Operation::Change(change) => match change.apply(record, usize::MAX) {
                 Outcome::Write(value) => {
                     let result = value.clone().filter(|_| change.answers_value());

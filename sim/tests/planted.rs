@@ -1,0 +1,85 @@
+//! Rules of transactions that are broken on purpose: the simulator must notice every one of them.
+#![cfg(feature = "planted")]
+
+use dht::DhtNode;
+use dht::plant::Plant;
+use sim::{Profile, Scenario, Settings, run};
+
+/// Runs until a seed fails; the number of runs, and what was found.
+fn caught(plant: Plant, profile: Profile, runs: u64) -> Option<(u64, String)> {
+    (1..=runs).find_map(|seed| {
+        let mut s = Settings::draw(seed, profile, Scenario::Transactions, 5, 250);
+        s.config.planted = Some(plant);
+        let violation = run::<DhtNode>(&s, false).violation.filter(|v| v.invariant == "I5")?;
+        Some((seed, violation.to_string()))
+    })
+}
+
+fn must_be_caught(plant: Plant, profile: Profile, runs: u64) {
+    match caught(plant, profile, runs) {
+        Some((seed, text)) => {
+            println!("{plant:?}: seed {seed}: {}", text.lines().next().unwrap_or_default());
+        }
+        None => panic!("{plant:?} was not noticed in {runs} runs"),
+    }
+}
+
+#[test]
+fn a_pending_lock_must_not_be_released_without_its_ledger() {
+    must_be_caught(Plant::PendingReleased, Profile::Messages, 400);
+}
+
+#[test]
+fn a_pending_lock_of_a_transaction_that_validates_hides_the_old_value() {
+    must_be_caught(Plant::PendingAlwaysOld, Profile::Steady, 400);
+}
+
+#[test]
+fn a_lock_needs_the_version_seen() {
+    must_be_caught(Plant::LockWithoutVersion, Profile::Steady, 50);
+}
+
+#[test]
+fn validation_comes_after_the_locks() {
+    must_be_caught(Plant::ValidateFirst, Profile::Steady, 200);
+}
+
+#[test]
+fn what_was_only_read_is_validated() {
+    must_be_caught(Plant::ValidateNever, Profile::Steady, 50);
+}
+
+#[test]
+fn validation_sees_locks() {
+    must_be_caught(Plant::ValidateIgnoresLocks, Profile::Steady, 200);
+}
+
+#[test]
+fn an_absent_ledger_says_nothing_of_a_commit() {
+    must_be_caught(Plant::AbsentIsCommitted, Profile::Crash, 400);
+}
+
+#[test]
+fn only_what_the_ledger_lists_is_applied() {
+    must_be_caught(Plant::ApplyUnlisted, Profile::Messages, 400);
+}
+
+#[test]
+fn an_entry_is_done_after_its_locks_are_applied() {
+    must_be_caught(Plant::DoneBeforeApplied, Profile::Messages, 400);
+}
+
+#[test]
+fn a_ledger_is_not_closed_over_what_it_committed() {
+    must_be_caught(Plant::ClosedUnapplied, Profile::Crash, 400);
+}
+
+#[test]
+fn a_decision_that_was_not_heard_of_is_not_denied() {
+    must_be_caught(Plant::UnknownIsAborted, Profile::Messages, 400);
+}
+
+#[test]
+fn a_client_is_told_after_the_decision() {
+    must_be_caught(Plant::ToldTooEarly, Profile::Messages, 400);
+}
