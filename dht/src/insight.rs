@@ -161,3 +161,76 @@ impl DhtNode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Effect, Request};
+    use crate::config::Config;
+    use crate::counters::RoundKind;
+    use ring::NodeId;
+    use store::{Change, Condition, Value};
+
+    struct Alone {
+        node: DhtNode,
+        now: Time,
+        last: u64,
+    }
+
+    impl Alone {
+        fn ask(&mut self, request: Request) -> Reply {
+            self.last += 1;
+            let id = RequestId(self.last);
+            self.node.handle_request(self.now, id, request);
+            for _ in 0..1000 {
+                while let Some(effect) = self.node.poll_effect() {
+                    if let Effect::Reply { id: of, reply } = effect
+                        && of == id
+                    {
+                        return reply;
+                    }
+                }
+                self.now = self.node.next_timeout().unwrap_or(self.now).max(self.now);
+                self.node.handle_timeout(self.now);
+            }
+            panic!("no reply to request {}", self.last);
+        }
+
+        fn insight(&mut self) -> Insight {
+            let Reply::Insight(i) = self.ask(Request::Insight) else { panic!("no insight") };
+            *i
+        }
+
+        fn sights(&mut self, key: &Key) -> Vec<ReplicaSight> {
+            let Reply::Inspected(all) = self.ask(Request::Inspect { key: key.clone() }) else {
+                panic!("not inspected")
+            };
+            all.iter().map(|r| r.sight).collect()
+        }
+    }
+
+    #[test]
+    fn an_inspection_tells_versions_and_the_insight_counts_what_led_to_them() {
+        let me = NodeRef { id: NodeId(7), addr: ([127, 0, 0, 1], 1).into() };
+        let node = DhtNode::new(Config::default(), me, None, 1, Time(0));
+        let mut alone = Alone { node, now: Time(0), last: 0 };
+        alone.ask(Request::Start { seeds: Vec::new(), creates_at_once: true, replication_factor: None });
+        let key = Key::new(b"k");
+        assert_eq!(alone.sights(&key), vec![ReplicaSight::Nothing; 3]);
+
+        let put = Change::Put { value: Value::int(1), condition: Condition::Always };
+        let Reply::Changed { version, .. } = alone.ask(Request::Change { key: key.clone(), change: put })
+        else {
+            panic!("not written");
+        };
+        let seen = alone.sights(&key);
+        let is_that = |s: &ReplicaSight| matches!(s, ReplicaSight::Record { version: v, is_there: true, .. } if *v == version);
+        assert!(seen.len() == 3 && seen.iter().all(is_that), "{seen:?}");
+
+        let i = alone.insight();
+        let rounds = |kind| i.rounds.iter().find(|(k, _)| *k == kind).map_or(0, |(_, n)| n);
+        assert!(rounds(RoundKind::Reign) >= 1 && rounds(RoundKind::Accept) == 1, "{i:?}");
+        assert_eq!((i.pieces.active, i.reigns >= 1, i.intervals_under_replicated), (3, true, 0));
+        assert_eq!((i.operations_open, i.view_disagreements, i.handovers_running), (0, 0, 0));
+    }
+}
