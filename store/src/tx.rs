@@ -213,8 +213,9 @@ impl TxChange {
                     return TxStep::Refused(r);
                 }
                 let mut next = record.clone();
-                install(&mut next, intent, n);
+                // The floor is that of the record before: it is made before the version changes.
                 next.ops_mut().note(OpEntry { session: op.session, seq: op.seq, n, result: None });
+                install(&mut next, intent, n);
                 TxStep::Write(Box::new(next), n, None)
             }
             TxChange::Ledger(c) => c.apply(record, n),
