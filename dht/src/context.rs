@@ -97,6 +97,11 @@ impl Context {
         self.n_counter + 1
     }
 
+    /// The highest n drawn or met.
+    pub(crate) fn n(&self) -> u64 {
+        self.n_counter
+    }
+
     pub(crate) fn meet_n(&mut self, n: u64) {
         self.n_counter = self.n_counter.max(n);
     }
@@ -137,6 +142,16 @@ impl Context {
         id == self.me.id || self.members.is_live(id)
     }
 
+    /// Whom to ask for an offset: its owner, or, if nobody told of one, the node that should be it.
+    pub(crate) fn owner_or_guess(&self, slot: Slot, offset: Offset) -> Option<NodeRef> {
+        self.owner(slot, offset).or_else(|| {
+            let at = self.space.position(slot, offset);
+            // The first node clockwise: ends at or after the position come before those that lie around.
+            let others = self.members.live_infos().filter(|m| m.node.id != self.me.id);
+            others.min_by_key(|m| (m.end < at, m.end)).map(|m| m.node)
+        })
+    }
+
     /// Corrects the location of one offset by what an acceptor said.
     pub(crate) fn learn_not_owner(
         &mut self,
@@ -145,7 +160,7 @@ impl Context {
         asked: NodeId,
         hint: Option<NodeRef>,
     ) {
-        if self.owner(slot, offset).is_some_and(|o| o.id == asked && o.id != self.me.id) {
+        if self.owner(slot, offset).is_none_or(|o| o.id == asked && o.id != self.me.id) {
             match hint.filter(|h| h.id != asked) {
                 // Only this offset: how far the hint goes is told by the member table soon after.
                 Some(h) => self.locations.set(slot, Extent::point(offset), h),

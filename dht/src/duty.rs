@@ -7,13 +7,18 @@
 //! Source: `docs/protocol.md`, sections 1 (placement) and 6 (duty).
 
 use crate::api::{Event, Phase, Reply};
+use crate::message::Message;
 use crate::node::DhtNode;
 use core::time::Duration;
+use paxos::Configuration;
 use rand_core::RngCore;
 use ring::members::MemberState;
 use ring::placement::arcs;
 use ring::{Extent, NodeId, NodeRef, Offset, Position, Slot};
+use std::sync::Arc;
 
+/// Pieces without a known owner that are asked for in one turn.
+const UNKNOWN_ASKED_PER_TURN: usize = 16;
 /// Reigns begun in one turn without having been asked for.
 const REIGNS_PER_TURN: usize = 32;
 
@@ -62,6 +67,7 @@ impl DhtNode {
                 self.refresh_locations();
                 self.ask_about_frozen();
                 self.ask_about_configurations();
+                self.ask_for_owners();
                 self.tend_handovers();
             }
         }
@@ -71,6 +77,8 @@ impl DhtNode {
         }
         let is_settled = now.since(self.ctx.members.changed_at()) >= self.ctx.config.settle_time;
         if !is_settled {
+            let settles_at = self.ctx.members.changed_at() + self.ctx.config.settle_time;
+            self.next_duty = self.next_duty.min(settles_at);
             return;
         }
         let desired = self.desired();
@@ -121,7 +129,7 @@ impl DhtNode {
         // Any of them: one that is refused must not hold up the others.
         let pick = usize::try_from(self.ctx.rng.next_u64() >> 1).unwrap_or(0) % wanted.len();
         let Some((slot, part, to)) = wanted.get(pick).copied() else { return };
-        let chunk = self.chunk(slot, part);
+        let chunk = self.chunk(slot, part, to);
         self.begin_handover(slot, chunk, to);
     }
 
@@ -162,22 +170,70 @@ impl DhtNode {
         out
     }
 
-    /// The beginning of `part` that holds about a chunk's bytes.
-    fn chunk(&self, slot: Slot, part: Extent) -> Extent {
-        let mut bytes = 0;
-        if let Some(a) = self.acceptors.find(slot, part.lo) {
-            let mut last: Option<Offset> = None;
-            for (o, k, e) in a.registers.range(part, None) {
-                if bytes >= self.ctx.config.chunk_bytes_max
-                    && let Some(hi) = last.filter(|l| *l < o)
-                {
-                    return Extent::new(part.lo, hi);
-                }
-                bytes += e.record.weight(k);
-                last = Some(o);
+    /// The end of `part` next to what `to` owns, of about a chunk's bytes: so that arcs move by their ends and are
+    /// not cut into islands.
+    fn chunk(&self, slot: Slot, part: Extent, to: NodeRef) -> Extent {
+        let Some(a) = self.acceptors.find(slot, part.lo) else { return part };
+        let is_at =
+            |o: Option<Offset>| o.and_then(|o| self.ctx.owner(slot, o)).is_some_and(|n| n.id == to.id);
+        let is_from_above = is_at(part.hi.checked_add(1)) && !is_at(part.lo.checked_sub(1));
+        let bytes_max = self.ctx.config.chunk_bytes_max;
+        if is_from_above {
+            let lo = a.registers.last_of(part, bytes_max);
+            return Extent::new(lo, part.hi);
+        }
+        Extent::new(part.lo, a.registers.first_of(part, bytes_max))
+    }
+
+    /// Asks every member for the owners that nobody told of: what a member tells of itself is limited, and a piece
+    /// without a known owner can neither be voted for nor replaced.
+    fn ask_for_owners(&mut self) {
+        let space = self.ctx.space;
+        let mut unknown: Vec<(Slot, Extent)> = Vec::new();
+        let mine: Vec<Extent> = self.acceptors.owned().map(|a| a.extent).collect();
+        for slot in space.slots() {
+            let pieces = self.ctx.locations.pieces(slot, space.whole());
+            for (extent, _) in pieces.into_iter().filter(|p| p.1.is_none()) {
+                unknown.extend(mine.iter().filter_map(|m| m.intersect(&extent)).map(|part| (slot, part)));
             }
         }
-        part
+        // Not always the same ones, if there are too many for one turn.
+        let from = usize::try_from(self.ctx.rng.next_u64() >> 1).unwrap_or(0) % unknown.len().max(1);
+        unknown.rotate_left(from);
+        unknown.truncate(UNKNOWN_ASKED_PER_TURN);
+        for (slot, extent) in unknown {
+            self.ask_for_owner(slot, extent);
+        }
+    }
+
+    fn ask_for_owner(&mut self, slot: Slot, extent: Extent) {
+        let me = self.ctx.me.id;
+        let members = self.ctx.members.live_infos().map(|m| m.node);
+        let others: Vec<NodeRef> = members.filter(|m| m.id != me).collect();
+        for to in others {
+            self.ctx.send(to, Message::ConfigurationQuery { rpc: 0, slot, extent });
+        }
+    }
+
+    /// What a member said that it owns, where nobody is known.
+    pub(crate) fn learn_places(
+        &mut self,
+        from: NodeRef,
+        slot: Slot,
+        pieces: &[(Extent, Arc<Configuration>, bool)],
+    ) {
+        for (extent, _, _) in pieces {
+            self.learn_place(from, slot, *extent);
+        }
+    }
+
+    /// An answer showed that `from` owns `extent`: noted where nobody is known.
+    pub(crate) fn learn_place(&mut self, from: NodeRef, slot: Slot, extent: Extent) {
+        for (part, owner) in self.ctx.locations.pieces(slot, extent) {
+            if owner.is_none() {
+                self.ctx.locations.set(slot, part, from);
+            }
+        }
     }
 
     fn replace_what_has_no_owner(&mut self, desired: &[(Slot, Extent, NodeId)]) {
@@ -202,14 +258,22 @@ impl DhtNode {
             }
         }
         self.holes.retain(|(s, e, _)| holes.iter().any(|(hs, he)| hs == s && he == e));
+        let mut asked = 0;
         for (slot, extent) in holes {
+            let is_known_dead = self.ctx.owner(slot, extent.lo).is_some();
             let since = self.holes.iter().find(|(s, e, _)| *s == slot && *e == extent).map(|h| h.2);
+            // A hole without a known owner may only be news that is late, or a piece that its owner does not tell.
             let Some(since) = since else {
+                if !is_known_dead {
+                    if asked == UNKNOWN_ASKED_PER_TURN {
+                        continue;
+                    }
+                    asked += 1;
+                    self.ask_for_owner(slot, extent);
+                }
                 self.holes.push((slot, extent, now));
                 continue;
             };
-            // A hole without a known owner may only be news that is late.
-            let is_known_dead = self.ctx.owner(slot, extent.lo).is_some();
             let wait = if is_known_dead { Duration::from_millis(20) } else { self.ctx.config.dead_after };
             if now.since(since) < wait
                 || self.replacements.pause_until > now

@@ -252,7 +252,9 @@ impl DhtNode {
         let Some(g) = self.handovers.giving.as_ref().filter(|g| g.stage == Stage::Draining) else { return };
         let (slot, extent, to, attempt) = (g.slot, g.extent, g.to, g.attempt);
         let reigns = self.homes.reigns.cut_out(extent, |r| r.anchor == slot);
-        if !reigns.iter().all(|at| self.homes.reigns.get(*at).is_none_or(|r| r.is_reigning() && r.is_quiet()))
+        if !reigns
+            .iter()
+            .all(|at| self.homes.reigns.get(*at).is_none_or(|r| !r.is_reigning() || r.is_quiet()))
         {
             let at = self.ctx.now + DRAIN_POLL;
             self.handovers.schedule(at);
@@ -455,15 +457,19 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverActivated { attempt });
             return;
         }
-        let is_here = self
-            .handovers
-            .receiving
-            .get(&from.id)
-            .is_some_and(|(a, r)| *a == attempt && r.received.is_some());
-        if !is_here {
-            return;
+        let here = self.handovers.receiving.get(&from.id).filter(|(a, _)| *a == attempt);
+        match here.map(|(_, r)| r.received.is_some()) {
+            Some(true) => seen.1 = attempt,
+            Some(false) => return,
+            None => {
+                // It was whole here, since the giver was told so, and was discarded for a later member of its slot:
+                // nothing is left to serve, and the giver need not wait.
+                if attempt <= seen.0 {
+                    self.ctx.send(from, Message::HandoverActivated { attempt });
+                }
+                return;
+            }
         }
-        seen.1 = attempt;
         if let Some((_, r)) = self.handovers.receiving.remove(&from.id)
             && let Some(a) = acceptor_of(&r.state, r.registers, &self.ctx.space)
         {

@@ -18,6 +18,9 @@ use ring::{NodeId, NodeRef, Position, RingId, Space, Time};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// Applicants that are remembered; the others ask again by themselves.
+const APPLICANTS_MAX: usize = 64;
+
 /// The way into a ring.
 #[derive(Debug, Default)]
 pub(crate) struct Joining {
@@ -28,6 +31,8 @@ pub(crate) struct Joining {
     knock_turn: usize,
     pub(crate) foreign_ring: Option<RingId>,
     refusals_told: Vec<(SocketAddr, JoinRefusal)>,
+    /// Who asked to be let in while this node was on probation.
+    applicants: Vec<NodeRef>,
 }
 
 impl DhtNode {
@@ -96,6 +101,10 @@ impl DhtNode {
         self.next_duty = self.ctx.now;
         if let Some(ring) = self.ctx.ring {
             self.ctx.announce(Event::Joined { ring, is_creator });
+            let info = self.ring_info(ring);
+            for to in std::mem::take(&mut self.joining.applicants) {
+                self.ctx.send(to, Message::Knock { info: info.clone(), members: 1 });
+            }
         }
     }
 
@@ -142,6 +151,13 @@ impl DhtNode {
         }
         let Some(ring) = self.ctx.ring.filter(|_| matches!(self.phase, Phase::Member | Phase::Leaving))
         else {
+            let applicants = &mut self.joining.applicants;
+            if self.phase == Phase::Probation
+                && !applicants.contains(&from)
+                && applicants.len() < APPLICANTS_MAX
+            {
+                applicants.push(from);
+            }
             deny(self, JoinRefusal::NotReady);
             return;
         };
@@ -266,7 +282,11 @@ impl DhtNode {
         if self.joining.next_knock.is_none_or(|t| t > now) {
             return;
         }
-        self.joining.next_knock = Some(now + self.ctx.config.knock_interval);
+        let mut next = now + self.ctx.config.knock_interval;
+        if self.phase == Phase::Probation && self.joining.probation_until > now {
+            next = next.min(self.joining.probation_until);
+        }
+        self.joining.next_knock = Some(next);
         match self.phase {
             Phase::Joining => {
                 for addr in self.joining.seeds.clone() {

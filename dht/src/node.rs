@@ -23,6 +23,9 @@ use ring::{Extent, NodeRef, Slot, Space, Time};
 use std::net::SocketAddr;
 use store::{Ballot, Key};
 
+/// Intervals that a node tells of itself; who needs the others asks.
+const OWNED_TOLD_MAX: usize = 64;
+
 /// One node without IO.
 #[derive(Debug)]
 pub struct DhtNode {
@@ -319,7 +322,14 @@ impl DhtNode {
         let replicas = self.ctx.space.replicas();
         let owned: Vec<(Slot, Extent)> =
             owned.into_iter().filter(|(s, e)| *s < replicas && whole.covers(e)).collect();
-        self.ctx.locations.set_node(node, &owned);
+        if owned.len() < OWNED_TOLD_MAX {
+            self.ctx.locations.set_node(node, &owned);
+        } else {
+            // It may own more than it tells: what is known of that stays.
+            for (slot, extent) in owned {
+                self.ctx.locations.set(slot, extent, node);
+            }
+        }
         for (slot, extent) in self.acceptors.summary() {
             self.ctx.locations.set(slot, extent, self.ctx.me);
         }
@@ -352,7 +362,7 @@ impl DhtNode {
         let me = self.ctx.me;
         self.ctx.locations.set_owned_by(me, &owned);
         let now = self.ctx.now;
-        self.ctx.members.update_me(now, |m| m.owned = owned.into_iter().take(32).collect());
+        self.ctx.members.update_me(now, |m| m.owned = owned.into_iter().take(OWNED_TOLD_MAX).collect());
     }
 
     /// Tells everybody that this node has left: there will be no later gossip to carry it.

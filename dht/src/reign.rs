@@ -121,7 +121,15 @@ impl KeyState {
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// Grants are gathered; operations wait.
-    Seeking { rpc: u64, grants: SlotSet, waiting: VecDeque<(NodeRef, Attempt)>, resend_at: Time, sends: u32 },
+    Seeking {
+        rpc: u64,
+        grants: SlotSet,
+        /// The former promise that all grants so far named; none if they differ.
+        old: Option<Ballot>,
+        waiting: VecDeque<(NodeRef, Attempt)>,
+        resend_at: Time,
+        sends: u32,
+    },
     /// It leads.
     Reigning,
 }
@@ -143,9 +151,9 @@ pub(crate) struct Reign {
     /// First attempts that know less may be repetitions of what was executed and forgotten under this reign.
     pub(crate) first_floor: u64,
     /// Dropped operation ids: the highest seq executed under this reign, by session.
-    evicted: BTreeMap<SessionId, (u64, u64)>,
+    pub(crate) evicted: BTreeMap<SessionId, (u64, u64)>,
     /// Keys known to be absent.
-    absent: BTreeMap<(Offset, Key), ()>,
+    pub(crate) absent: BTreeMap<(Offset, Key), ()>,
     pub(crate) keys: BTreeMap<(Offset, Key), KeyState>,
     pub(crate) readers: VecDeque<Reader>,
     pub(crate) confirmed_round: u64,
@@ -178,6 +186,7 @@ impl Reign {
             phase: Phase::Seeking {
                 rpc,
                 grants: SlotSet::default(),
+                old: None,
                 waiting: VecDeque::new(),
                 resend_at,
                 sends: 1,
@@ -261,9 +270,10 @@ impl Reign {
         let cut = (at, Key::new(b""));
         let phase = match &mut self.phase {
             Phase::Reigning => Phase::Reigning,
-            Phase::Seeking { rpc, grants, waiting: _, resend_at, sends } => Phase::Seeking {
+            Phase::Seeking { rpc, grants, old, waiting: _, resend_at, sends } => Phase::Seeking {
                 rpc: *rpc,
                 grants: *grants,
+                old: *old,
                 waiting: VecDeque::new(),
                 resend_at: *resend_at,
                 sends: *sends,

@@ -187,6 +187,7 @@ impl DhtNode {
         pieces: Vec<(Extent, Arc<Configuration>, bool)>,
     ) {
         if rpc == 0 {
+            self.learn_places(from, slot, &pieces);
             self.compare_configurations(from, &pieces);
             return;
         }

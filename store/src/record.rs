@@ -104,12 +104,24 @@ impl Record {
 
     /// The n up to which operation ids of this key may have been forgotten.
     pub fn ops_floor(&self) -> u64 {
-        self.ops.as_ref().map_or(0, |o| o.floor)
+        // Every id of a record was executed under an n up to its version: at rest that is floor enough.
+        self.ops.as_ref().map_or(self.version, |o| o.floor)
     }
 
     /// The operation ids, made if there are none.
     pub fn ops_mut(&mut self) -> &mut OpLog {
-        self.ops.get_or_insert_default()
+        let floor = self.ops_floor();
+        self.ops.get_or_insert_with(|| Box::new(OpLog { floor, ..OpLog::default() }))
+    }
+
+    /// The same record without the operation ids executed under `n` or before; none if it has no such.
+    pub fn aged(&self, n: u64) -> Option<Record> {
+        let mut log = self.ops.as_deref().filter(|o| o.entries.iter().any(|e| e.n <= n)).cloned()?;
+        while log.entries.iter().next().is_some_and(|e| e.n <= n) {
+            log.drop_oldest();
+        }
+        let ops = (!log.is_at_rest(self.version)).then(|| Box::new(log));
+        Some(Record { ops, ..self.clone() })
     }
 
     /// The transaction's hold on the key, if there is one.
@@ -121,7 +133,7 @@ impl Record {
     pub fn unlock(&mut self) {
         if let Some(ops) = &mut self.ops {
             ops.lock = None;
-            if ops.is_empty() {
+            if ops.is_at_rest(self.version) {
                 self.ops = None;
             }
         }

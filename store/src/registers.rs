@@ -140,6 +140,37 @@ impl Registers {
         self.weight += other.weight;
     }
 
+    /// The last offset of the shortest beginning of `extent` that weighs at least `bytes`; its end if all of it
+    /// weighs less.
+    pub fn first_of(&self, extent: Extent, bytes: usize) -> Offset {
+        let entries = self.map.range(Place::new(extent.lo, Key::new(b""))..);
+        let weights = entries.map(|(p, e)| (p.offset(), e.record.weight(&p.key)));
+        let entries = weights.take_while(|x| x.0 <= extent.hi);
+        Self::reach(entries, bytes).unwrap_or(extent.hi)
+    }
+
+    /// The first offset of the shortest end of `extent` that weighs at least `bytes`.
+    pub fn last_of(&self, extent: Extent, bytes: usize) -> Offset {
+        let above = extent.hi.checked_add(1).map(|hi| Place::new(hi, Key::new(b"")));
+        let above = above.map_or(Bound::Unbounded, Bound::Excluded);
+        let low = Bound::Included(Place::new(extent.lo, Key::new(b"")));
+        let entries = self.map.range((low, above)).rev();
+        Self::reach(entries.map(|(p, e)| (p.offset(), e.record.weight(&p.key))), bytes).unwrap_or(extent.lo)
+    }
+
+    /// The offset at which the weights come to `bytes`, if others follow it: keys of one offset stay together.
+    fn reach(entries: impl Iterator<Item = (Offset, usize)>, bytes: usize) -> Option<Offset> {
+        let (mut sum, mut last) = (0, None);
+        for (offset, weight) in entries {
+            if sum >= bytes && last.is_some_and(|l| l != offset) {
+                return last;
+            }
+            sum += weight;
+            last = Some(offset);
+        }
+        None
+    }
+
     /// The entries of `extent` after `after`, in order.
     pub fn range<'a>(
         &'a self,

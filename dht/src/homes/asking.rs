@@ -71,7 +71,7 @@ impl DhtNode {
         for slot in self.ctx.space.slots().filter(|s| !except.contains(*s)) {
             if self.acceptors.find(slot, offset).is_some() {
                 voters.here.insert(slot);
-            } else if let Some(owner) = self.ctx.owner(slot, offset)
+            } else if let Some(owner) = self.ctx.owner_or_guess(slot, offset)
                 && owner.id != self.ctx.me.id
             {
                 voters.add(owner, slot);

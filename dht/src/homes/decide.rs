@@ -172,7 +172,103 @@ fn written(
     value: Option<Value>,
     result: Option<Value>,
 ) -> (Record, Option<OpEntry>) {
-    let mut next = Record { version: n, value, ..record };
+    let mut next = record;
+    // The floor is that of the record before: it is made before the version changes.
     let gone = next.ops_mut().note(OpEntry { session: a.session, seq: a.seq, n, result });
+    (next.version, next.value) = (n, value);
     (next, gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paxos::Configuration;
+    use ring::{Extent, NodeId, RingId, Time};
+    use std::sync::Arc;
+    use store::{Ballot, Condition, Key, SessionId};
+
+    const ROOM: Room = Room {
+        is_memory_full: false,
+        value_bytes_max: 1 << 20,
+        n: 1000,
+        sees_past_locks: false,
+        locks_anything: false,
+    };
+
+    fn reign() -> Reign {
+        let configuration = Arc::new(Configuration::new(RingId(1), 1, Vec::new()));
+        let ballot = Ballot { counter: 1, node: NodeId(1) };
+        Reign::seeking(0, Extent::new(0, 99), ballot, configuration, 0, 1, 1, Time(0))
+    }
+
+    fn put(seq: u64, known: u64, is_first: bool) -> Attempt {
+        let change = Change::Put { value: Value::int(1), condition: Condition::Always };
+        Attempt {
+            session: SessionId(5),
+            seq,
+            attempt: if is_first { 1 } else { 2 },
+            is_first,
+            addressed: None,
+            known,
+            key: Key::new(b"key"),
+            operation: Operation::Change(change),
+        }
+    }
+
+    /// The record after operation 3 of the session, executed under n = 20.
+    fn record() -> Record {
+        written(Record::absent(0), &put(3, 0, true), 20, Some(Value::int(1)), None).0
+    }
+
+    fn of(reign: &Reign, record: &Record, a: &Attempt) -> String {
+        match decide(reign, record, a, ROOM) {
+            Decision::Blocked => "blocked".to_owned(),
+            Decision::Now(answer) => format!("now {answer:?}"),
+            Decision::Confirmed(answer, otherwise) => format!("confirmed {answer:?} or {otherwise:?}"),
+            Decision::Write(..) => "write".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_was_executed_is_answered_again_and_an_older_operation_is_unknown() {
+        let (r, record) = (reign(), record());
+        for is_first in [true, false] {
+            let again = of(&r, &record, &put(3, 0, is_first));
+            assert_eq!(again, "confirmed Done { version: 20, result: None } or Unknown");
+            assert_eq!(of(&r, &record, &put(2, 0, is_first)), "now Unknown");
+            assert_eq!(of(&r, &record, &put(4, 0, is_first)), "write");
+        }
+    }
+
+    #[test]
+    fn a_repetition_of_what_was_forgotten_is_unknown_and_never_executed() {
+        let r = reign();
+        let aged = record().aged(20).expect("its entry is old");
+        assert!(aged.ops.is_none(), "at rest there is nothing but the value");
+        assert_eq!(of(&r, &aged, &put(3, 19, false)), "now Unknown");
+        assert_eq!(of(&r, &aged, &put(4, 20, false)), "write");
+        // The floor outlives the next change.
+        let next = written(aged, &put(4, 20, true), 30, None, None).0;
+        assert_eq!(next.ops_floor(), 20);
+        assert!(record().aged(19).is_none(), "what is young stays");
+    }
+
+    #[test]
+    fn a_first_attempt_that_knows_too_little_is_told_the_floor() {
+        let mut r = reign();
+        r.first_floor = 50;
+        let told = of(&r, &record(), &put(4, 49, true));
+        assert_eq!(told, "confirmed Behind { floor: 50 } or NotHome { hint: None }");
+        assert_eq!(of(&r, &record(), &put(4, 50, true)), "write");
+    }
+
+    #[test]
+    fn what_was_pushed_out_under_this_reign_is_unknown() {
+        let mut r = reign();
+        r.note_evicted(&OpEntry { session: SessionId(5), seq: 9, n: 40, result: None });
+        for is_first in [true, false] {
+            assert_eq!(of(&r, &record(), &put(9, 60, is_first)), "now Unknown");
+            assert_eq!(of(&r, &record(), &put(10, 60, is_first)), "write");
+        }
+    }
 }

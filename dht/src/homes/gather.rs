@@ -111,7 +111,10 @@ impl DhtNode {
         let Some(r) = found else { return };
         let (at, extent) = ((r.home, r.extent.lo), r.extent);
         match answer {
-            Ok((_, granted)) => self.on_reign_granted(at, slot, granted),
+            Ok((old, granted)) => {
+                self.learn_place(from, slot, extent);
+                self.on_reign_granted(at, slot, old, granted);
+            }
             Err(denied) => {
                 let is_preferred = r.anchor == r.home;
                 let configuration = Some(r.configuration.clone());
@@ -137,20 +140,34 @@ impl DhtNode {
         }
     }
 
-    fn on_reign_granted(&mut self, at: (Slot, Offset), slot: Slot, granted: Granted) {
+    fn on_reign_granted(
+        &mut self,
+        at: (Slot, Offset),
+        slot: Slot,
+        promised: Option<Ballot>,
+        granted: Granted,
+    ) {
         let quorum = self.ctx.space.quorum();
         self.ctx.meet_n(granted.high);
         self.ctx.meet_n(granted.floor.n);
         let Some(r) = self.homes.reigns.get_mut(at) else { return };
         r.floor = r.floor.max(granted.floor);
-        let Phase::Seeking { grants, waiting, .. } = &mut r.phase else { return };
+        let Phase::Seeking { grants, old, waiting, .. } = &mut r.phase else { return };
+        *old = promised.filter(|p| grants.is_empty() || *old == Some(*p));
         grants.insert(slot);
         if grants.len() < quorum {
             return;
         }
-        let waiting = std::mem::take(waiting);
+        let (waiting, old) = (std::mem::take(waiting), *old);
         r.phase = Phase::Reigning;
+        let anchor = r.anchor;
+        let again = old.map(|old| self.homes.formers.inherit(r, old)).unwrap_or_default();
         let extent = r.extent;
+        for (offset, key) in again {
+            if let Some(a) = self.acceptors.find_mut(anchor, offset) {
+                a.registers.set_mark(offset, &key, 0);
+            }
+        }
         self.ctx.announce(Event::ReignBegan { home: at.0, extent });
         for (from, a) in waiting {
             self.on_operation(from, a);
@@ -185,6 +202,7 @@ impl DhtNode {
     /// Ends a reign: what was not sent is definite, what was sent is unknown.
     pub(crate) fn lose_reign(&mut self, at: (Slot, Offset), to: Option<Ballot>) {
         let Some(r) = self.homes.reigns.remove(at) else { return };
+        self.homes.formers.remember(&r);
         if let Some(b) = to.filter(|b| b.node != self.ctx.me.id && b.node != NodeId(0)) {
             let until = self.ctx.now + DEPOSED_FOR;
             self.homes.deposed.push((at.0, r.extent, b.node, until));

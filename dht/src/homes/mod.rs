@@ -16,6 +16,7 @@ mod accept;
 mod asking;
 mod change;
 mod decide;
+mod former;
 mod gather;
 mod read;
 mod scan;
@@ -54,7 +55,9 @@ pub(crate) struct Homes {
     serial: u32,
     pub(crate) next_scan: Option<Time>,
     deposed: Vec<(Slot, Extent, NodeId, Time)>,
+    formers: former::Formers,
     next_scrub: Time,
+    ages: scrub::Ages,
     has_readers: bool,
 }
 
