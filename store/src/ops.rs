@@ -142,6 +142,11 @@ impl OpLog {
         self.entries.is_empty() && self.floor == 0 && self.extra.is_empty() && self.lock.is_none()
     }
 
+    /// Whether a record of this version need not keep it: its floor is told by the version.
+    pub fn is_at_rest(&self, version: u64) -> bool {
+        self.entries.is_empty() && self.extra.is_empty() && self.lock.is_none() && self.floor <= version
+    }
+
     /// The entry of `session`.
     pub fn get(&self, session: SessionId) -> Option<OpEntry> {
         self.entries.iter().find(|e| e.session == session)

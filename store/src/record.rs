@@ -120,9 +120,7 @@ impl Record {
         while log.entries.iter().next().is_some_and(|e| e.n <= n) {
             log.drop_oldest();
         }
-        let is_at_rest =
-            log.entries.is_empty() && log.extra.is_empty() && log.lock.is_none() && log.floor <= self.version;
-        let ops = (!is_at_rest).then(|| Box::new(log));
+        let ops = (!log.is_at_rest(self.version)).then(|| Box::new(log));
         Some(Record { ops, ..self.clone() })
     }
 
@@ -135,7 +133,7 @@ impl Record {
     pub fn unlock(&mut self) {
         if let Some(ops) = &mut self.ops {
             ops.lock = None;
-            if ops.is_empty() {
+            if ops.is_at_rest(self.version) {
                 self.ops = None;
             }
         }

@@ -204,7 +204,7 @@ impl TxChange {
                 next.ops_mut().lock = Some(Box::new(lock));
                 TxStep::Write(Box::new(next), n, None)
             }
-            TxChange::Settle { tx, version, applies } => settle(record, tx, *version, *applies, n),
+            TxChange::Settle { tx, version, applies } => settle(record, tx, *version, *applies),
             TxChange::Install { seen, intent, op } => {
                 if record.lock().is_some() {
                     return TxStep::Locked;
@@ -264,7 +264,7 @@ fn install(record: &mut Record, intent: &Intent, version: u64) {
     record.version = version;
 }
 
-fn settle(record: &Record, tx: &TxId, version: u64, applies: bool, n: u64) -> TxStep {
+fn settle(record: &Record, tx: &TxId, version: u64, applies: bool) -> TxStep {
     let Some(lock) = record.lock().filter(|l| l.tx == *tx && l.version == version) else {
         return TxStep::Nothing(record.version);
     };
@@ -272,6 +272,8 @@ fn settle(record: &Record, tx: &TxId, version: u64, applies: bool, n: u64) -> Tx
     if applies {
         install(&mut next, &lock.intent, lock.version);
         let op = lock.op;
+        // Under the version's number, so that at rest the version tells what may have been forgotten.
+        let n = lock.version;
         next.ops_mut().note(OpEntry { session: op.session, seq: op.seq, n, result: None });
     }
     next.unlock();
@@ -314,7 +316,11 @@ mod tests {
     #[test]
     fn a_lock_needs_the_version_seen() {
         let refused = TxStep::Refused(Refusal::VersionDiffers);
-        assert_eq!(lock(1, Seen::Version(4)).apply(&record(5), 8), refused);
+        let mut remembered = record(5);
+        remembered.ops = Some(Box::default());
+        assert_eq!(lock(1, Seen::Version(4)).apply(&remembered, 8), refused);
+        let forgotten = TxStep::Refused(Refusal::Forgotten);
+        assert_eq!(lock(1, Seen::Version(4)).apply(&record(5), 8), forgotten, "at rest no id is remembered");
         assert_eq!(lock(1, Seen::Absent(9)).apply(&record(5), 8), refused);
         assert_eq!(
             lock(1, Seen::Version(5)).apply(&Record::absent(7), 8),

@@ -222,6 +222,7 @@ mod tests {
 
     fn of(reign: &Reign, record: &Record, a: &Attempt) -> String {
         match decide(reign, record, a, ROOM) {
+            Decision::Blocked => "blocked".to_owned(),
             Decision::Now(answer) => format!("now {answer:?}"),
             Decision::Confirmed(answer, otherwise) => format!("confirmed {answer:?} or {otherwise:?}"),
             Decision::Write(..) => "write".to_owned(),

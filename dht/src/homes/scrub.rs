@@ -107,17 +107,21 @@ impl DhtNode {
         let Some(r) = self.homes.reigns.get_mut(rat).filter(|r| r.is_reigning() && !r.is_draining) else {
             return out;
         };
-        let (mut last, mut bytes) = (None, 0);
         // The reign may lead over several pieces of the local memory.
         let pieces = self.acceptors.parts(r.anchor, r.extent).map(|(_, a)| a);
         let entries = pieces.flat_map(|a| a.registers.range(r.extent, r.scrub_after.as_ref()));
+        let (mut last, mut bytes) = (None, 0);
         for (o, k, e) in entries.take(SCRUB_STEP) {
             if bytes >= SCRUB_BYTES {
                 break;
             }
             let at = (o, k.clone());
             last = Some(at.clone());
-            let stale = if e.record.is_gone() { Some(e.record.clone()) } else { e.record.aged(old) };
+            let stale = match &e.record.value {
+                _ if e.record.lock().is_some() => None,
+                None => Some(e.record.clone()),
+                Some(_) => e.record.aged(old),
+            };
             let is_ours = !r.keys.contains_key(&at) && self.ctx.space.locate(k.as_bytes()).0 == r.home;
             if let Some(record) = stale.filter(|_| is_ours) {
                 bytes += record.weight(k);
