@@ -226,7 +226,6 @@ mod tests {
             Decision::Now(answer) => format!("now {answer:?}"),
             Decision::Confirmed(answer, otherwise) => format!("confirmed {answer:?} or {otherwise:?}"),
             Decision::Write(..) => "write".to_owned(),
-            Decision::Blocked => "blocked".to_owned(),
         }
     }
 
