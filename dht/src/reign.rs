@@ -156,6 +156,7 @@ pub(crate) struct Reign {
     pub(crate) absent: BTreeMap<(Offset, Key), ()>,
     pub(crate) keys: BTreeMap<(Offset, Key), KeyState>,
     pub(crate) readers: VecDeque<Reader>,
+    /// The last Confirm round granted by a quorum; 0 if there was none.
     pub(crate) confirmed_round: u64,
     pub(crate) sent_round: u64,
     pub(crate) chosen_n: u64,

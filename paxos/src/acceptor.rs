@@ -364,6 +364,9 @@ impl Acceptor {
     }
 
     /// Fill (c): frozen memory goes on as the member that replaced it, under its configuration.
+    ///
+    /// It keeps the refusal too: a member that refused may itself be replaced and filled from this memory, and
+    /// would else donate to the unfinished member after all.
     pub fn resume_as(&mut self, configuration: Arc<Configuration>) {
         self.replica = configuration.members[usize::from(self.slot)].replica;
         self.configuration = configuration;
@@ -373,6 +376,7 @@ impl Acceptor {
         self.change_promised = Ballot::ZERO;
         self.change_accepted = None;
         self.donated.insert((self.slot, self.since()));
+        self.refused.insert((self.slot, self.since()));
     }
 
     /// Whether this memory was completely streamed to a member of `slot` that came in after `after` and not

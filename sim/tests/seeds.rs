@@ -91,6 +91,11 @@ fn what_was_replaced_once_is_whole_again() {
         (50_379, Profile::Crash),
         // Only the replaced member knew the epoch that replaced it.
         (100_722, Profile::All),
+        // A refusal was forgotten when the member that had refused was replaced: two nodes went on as one replica.
+        (100_135, Profile::Messages),
+        (100_633, Profile::Messages),
+        // The answers that waited for the first Confirm of a node were given without it.
+        (101_990, Profile::Crash),
     ];
     let work = |part: &[(u64, Profile)]| {
         for (seed, profile) in part {

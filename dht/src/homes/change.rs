@@ -71,11 +71,11 @@ impl DhtNode {
         while let Some((from, a)) = ops.pop_front() {
             let origin = Origin::of(from, &a);
             let room = self.room();
+            let round = self.homes.next_round();
             let Some(r) = self.homes.reigns.get_mut(rat) else { return };
             match decide(r, &record, &a, room) {
                 Decision::Now(answer) => self.answer_for(rat, origin, answer),
                 Decision::Confirmed(answer, otherwise) => {
-                    let round = self.homes.next_round;
                     let at = at.clone();
                     r.readers.push_back(Reader { origin, answer, otherwise, at, upto, round });
                     self.homes.has_readers = true;
@@ -127,7 +127,7 @@ impl DhtNode {
         b: &Blocked,
         record: &Record,
     ) {
-        let round = self.homes.next_round;
+        let round = self.homes.next_round();
         let Some(r) = self.homes.reigns.get_mut(rat) else { return };
         let last = r.keys.get(at).and_then(|k| k.flights.back());
         let upto = last.filter(|f| !f.is_chosen).map_or(0, |f| f.n);

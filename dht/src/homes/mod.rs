@@ -51,7 +51,8 @@ pub(crate) struct Homes {
     flights: Lookup<u64, (Slot, Offset, Key)>,
     syncs: Lookup<u64, (Slot, Offset, Key)>,
     rounds: BTreeMap<u64, Round>,
-    next_round: u64,
+    /// The Confirm round sent last; 0 if there was none, as in reigns that nothing was confirmed of.
+    last_round: u64,
     serial: u32,
     pub(crate) next_scan: Option<Time>,
     deposed: Vec<(Slot, Extent, NodeId, Time)>,
@@ -85,6 +86,11 @@ impl Homes {
     fn flight_mut(&mut self, rat: (Slot, Offset), at: &(Offset, Key), n: u64) -> Option<&mut Flight> {
         let k = self.reigns.get_mut(rat)?.keys.get_mut(at)?;
         k.flights.iter_mut().find(|f| f.n == n)
+    }
+
+    /// The first Confirm round that is sent after what arrives now.
+    fn next_round(&self) -> u64 {
+        self.last_round + 1
     }
 
     pub(crate) fn schedule(&mut self, at: Time) {

@@ -48,7 +48,7 @@ impl DhtNode {
             return;
         }
         self.homes.has_readers = false;
-        let round = self.homes.next_round;
+        let round = self.homes.next_round();
         let mut items = Vec::new();
         for r in self.homes.reigns.iter_mut() {
             if r.is_reigning() && r.readers.iter().any(|x| x.round == round) {
@@ -67,7 +67,7 @@ impl DhtNode {
             return;
         }
         self.ctx.rounds.began(RoundKind::Confirm);
-        self.homes.next_round += 1;
+        self.homes.last_round = round;
         let resend_at = self.ctx.now + self.ctx.config.vote_timeout;
         self.homes.schedule(resend_at);
         self.homes.rounds.insert(round, Round { items, resend_at, sends: 1 });
@@ -196,7 +196,7 @@ impl DhtNode {
         for (part, _) in self.ctx.locations.pieces(slot, item.extent) {
             self.homes.reigns.cut_out(part, |r| r.home == item.home && r.ballot == item.ballot);
         }
-        let round = self.homes.next_round;
+        let round = self.homes.next_round();
         let mut moved = false;
         for r in self.homes.reigns.iter_mut().filter(|r| r.home == item.home && r.ballot == item.ballot) {
             for x in &mut r.readers {
