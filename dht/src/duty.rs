@@ -81,6 +81,9 @@ impl DhtNode {
             self.next_duty = self.next_duty.min(settles_at);
             return;
         }
+        if is_regular {
+            self.unite_reigns();
+        }
         let desired = self.desired();
         self.give_what_is_not_ours(&desired);
         if is_regular && self.phase == Phase::Member {

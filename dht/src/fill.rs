@@ -174,9 +174,11 @@ impl DhtNode {
         if d.end.is_some() || d.stream.resend_at > now {
             return;
         }
-        // Who answers is asked on, whatever the location cache says meanwhile: a stream is of one donor.
-        let asked = d.asked.filter(|a| self.ctx.members.is_live(a.id));
-        let Some(owner) = asked.or(owner).filter(|o| here || o.id != self.ctx.me.id) else { return };
+        // Who answers is asked on, whatever the location cache says meanwhile: a stream is of one donor. What was here
+        // and was handed over is begun anew at its owner.
+        let me = self.ctx.me.id;
+        let asked = d.asked.filter(|a| self.ctx.members.is_live(a.id) && (here || a.id != me));
+        let Some(owner) = asked.or(owner).filter(|o| here || o.id != me) else { return };
         if d.asked.is_some_and(|a| a.id != owner.id) {
             *d = Donor::default();
         }

@@ -302,16 +302,16 @@ impl Acceptor {
             && self.donated == next.donated
             && self.refused == next.refused
             && self.given_to == next.given_to
-            && self.change_promised == next.change_promised
             && self.change_accepted == next.change_accepted
             && self.homes.iter().zip(&next.homes).all(|(a, b)| a.promised == b.promised)
     }
 
-    /// Joins `next`, for which [`Acceptor::can_join`] holds. Highs and floors may rise: that only makes it
-    /// refuse more.
+    /// Joins `next`, for which [`Acceptor::can_join`] holds. Highs, floors and the promise of the next configuration may
+    /// rise: that only makes it refuse more.
     pub fn join(&mut self, next: Acceptor) {
         assert!(self.can_join(&next), "only equal neighbours are joined");
         self.extent.hi = next.extent.hi;
+        self.change_promised = self.change_promised.max(next.change_promised);
         for (a, b) in self.homes.iter_mut().zip(&next.homes) {
             a.merge(b);
         }

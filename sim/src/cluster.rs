@@ -316,12 +316,22 @@ impl<M: Machine> Cluster<M> {
         Ok(())
     }
 
-    /// What is left at rest: the most pieces at one node, and the registers without a value.
-    pub fn residue(&self) -> (usize, usize) {
-        let pieces = self.processes.values().map(|p| p.machine.acceptors().count()).max().unwrap_or(0);
-        let tombstones = |a: &Acceptor| a.registers.iter().filter(|e| e.2.record.value.is_none()).count();
-        let all = self.processes.values().flat_map(|p| p.machine.acceptors()).map(tombstones).sum();
-        (pieces, all)
+    /// What is left at rest.
+    pub fn residue(&self) -> Residue {
+        let mut out = Residue::default();
+        for p in self.processes.values() {
+            let mut pieces: Vec<&Acceptor> = p.machine.acceptors().filter(|a| !a.is_frozen).collect();
+            pieces.sort_by_key(|a| (a.slot, a.extent.lo));
+            out.pieces_max = out.pieces_max.max(p.machine.acceptors().count());
+            for (a, b) in pieces.iter().zip(pieces.iter().skip(1)) {
+                if a.slot == b.slot && a.extent.is_followed_by(&b.extent) {
+                    *out.apart.entry(what_differs(a, b)).or_default() += 1;
+                }
+            }
+            let gone = |a: &&Acceptor| a.registers.iter().filter(|e| e.2.record.value.is_none()).count();
+            out.tombstones += pieces.iter().map(gone).sum::<usize>();
+        }
+        out
     }
 
     /// What transactions left behind: a lock, a ledger, or a job of some node.
@@ -523,5 +533,45 @@ impl<M: Machine> Cluster<M> {
     fn give_up(&mut self, id: RequestId) {
         self.requests.remove(&id);
         self.completions.push_back(Completion { id, reply: None });
+    }
+}
+
+/// What is left of a run when it is at rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Residue {
+    /// The most pieces at one node.
+    pub pieces_max: usize,
+    /// Registers without a value, at all nodes.
+    pub tombstones: usize,
+    /// Neighbouring pieces of one slot at one node, by what keeps them from being one.
+    pub apart: BTreeMap<&'static str, u64>,
+}
+
+/// The first thing in which two neighbours differ, from what is hardest to make equal to what is easiest.
+fn what_differs(a: &Acceptor, b: &Acceptor) -> &'static str {
+    if !a.is_complete || !b.is_complete {
+        "not complete"
+    } else if a.replica != b.replica {
+        "replica"
+    } else if a
+        .configuration
+        .members
+        .iter()
+        .zip(&b.configuration.members)
+        .any(|(x, y)| x.replica != y.replica)
+    {
+        "another slot's replica"
+    } else if a.configuration != b.configuration {
+        "epoch"
+    } else if a.donated != b.donated || a.refused != b.refused {
+        "donated or refused"
+    } else if a.change_accepted != b.change_accepted {
+        "accepted change"
+    } else if a.change_promised != b.change_promised {
+        "change promised"
+    } else if a.homes.iter().zip(&b.homes).any(|(x, y)| x.promised != y.promised) {
+        "promise"
+    } else {
+        "nothing"
     }
 }

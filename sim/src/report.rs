@@ -1,5 +1,6 @@
 //! The totals of many runs, as text.
 
+use crate::cluster::Residue;
 use crate::coverage::Coverage;
 use crate::run::Outcome;
 use core::fmt;
@@ -19,8 +20,7 @@ pub struct Totals {
     events: u64,
     lived: Duration,
     undecided: usize,
-    pieces_max: usize,
-    tombstones: usize,
+    residue: Residue,
     coverage: Coverage,
 }
 
@@ -52,8 +52,11 @@ impl Totals {
         self.events += o.events;
         self.lived += o.lived;
         self.undecided += o.undecided;
-        self.pieces_max = self.pieces_max.max(o.residue.0);
-        self.tombstones += o.residue.1;
+        self.residue.pieces_max = self.residue.pieces_max.max(o.residue.pieces_max);
+        self.residue.tombstones += o.residue.tombstones;
+        for (k, n) in &o.residue.apart {
+            *self.residue.apart.entry(k).or_default() += n;
+        }
         self.coverage.merge(&o.coverage);
     }
 
@@ -104,8 +107,14 @@ impl fmt::Display for Totals {
         writeln!(
             f,
             "at the end of runs: at most {} pieces at a node, {} registers without a value in all",
-            self.pieces_max, self.tombstones
+            self.residue.pieces_max, self.residue.tombstones
         )?;
+        if !self.residue.apart.is_empty() {
+            writeln!(f, "neighbouring pieces at a node, by what keeps them apart:")?;
+            for (k, n) in &self.residue.apart {
+                writeln!(f, "  {n:>10} {k}")?;
+            }
+        }
         writeln!(f, "faults that took effect:")?;
         for (k, n) in &self.faults {
             writeln!(f, "  {n:>10} {k}")?;

@@ -7,7 +7,7 @@
 //!    offset when there are R nodes, every request is answered, every key can be read, changed and read (I6).
 //! 3. Outside of declared outages at least half of the operations are answered, without faults nine of ten.
 
-use crate::cluster::{Cluster, Note};
+use crate::cluster::{Cluster, Note, Residue};
 use crate::coverage::Coverage;
 use crate::draw::{Draw, Stream};
 use crate::history::{self, Action, History};
@@ -59,8 +59,8 @@ pub struct Outcome {
     pub lived: Duration,
     /// Keys whose search was given up.
     pub undecided: usize,
-    /// At the end: the most pieces at one node, and the registers without a value.
-    pub residue: (usize, usize),
+    /// What is left at the end.
+    pub residue: Residue,
     /// What clients did.
     pub history: History,
 }

@@ -96,6 +96,8 @@ fn what_was_replaced_once_is_whole_again() {
         (100_633, Profile::Messages),
         // The answers that waited for the first Confirm of a node were given without it.
         (101_990, Profile::Crash),
+        // A donor was here when its stream began, and was handed over.
+        (5015, Profile::Crash),
     ];
     let work = |part: &[(u64, Profile)]| {
         for (seed, profile) in part {

@@ -33,7 +33,6 @@ impl DhtNode {
         }
         let anchor = self.anchor_of(home, offset)?;
         let Some(a) = self.acceptors.active(anchor, offset) else { return Err(None) };
-        let configuration = a.configuration.clone();
         let mut extent = a.extent;
         for slot in self.ctx.space.slots() {
             if slot == anchor {
@@ -46,17 +45,24 @@ impl DhtNode {
             }
         }
         let extent = self.homes.reigns.gap(home, offset, extent);
+        self.seek_reign(home, anchor, extent);
+        Ok(extent.lo)
+    }
+
+    /// Asks for a reign over `extent`, in which there is none of that home slot here.
+    pub(super) fn seek_reign(&mut self, home: Slot, anchor: Slot, extent: Extent) {
+        let Some(a) = self.acceptors.active(anchor, extent.lo) else { return };
+        let configuration = a.configuration.clone();
         let ballot = self.ctx.draw_ballot();
         let rpc = self.ctx.draw_rpc();
         self.homes.serial = self.homes.serial.wrapping_add(1).max(1);
-        let resend_at = now + self.ctx.config.vote_timeout;
+        let resend_at = self.ctx.now + self.ctx.config.vote_timeout;
         self.homes.schedule(resend_at);
         let serial = self.homes.serial;
         let reign = Reign::seeking(home, extent, ballot, configuration, anchor, serial, rpc, resend_at);
         let era = reign.era();
         self.homes.reigns.insert(reign);
         self.ask_reign(home, extent, ballot, era, rpc, SlotSet::default());
-        Ok(extent.lo)
     }
 
     /// The slot by which this node may lead; else who is to.

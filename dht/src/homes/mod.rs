@@ -22,6 +22,7 @@ mod read;
 mod scan;
 mod scrub;
 mod sync;
+mod union;
 
 use crate::message::{Answer, Attempt, ConfirmItem, Message, SlotSet};
 use crate::node::DhtNode;
@@ -58,6 +59,7 @@ pub(crate) struct Homes {
     deposed: Vec<(Slot, Extent, NodeId, Time)>,
     formers: former::Formers,
     next_scrub: Time,
+    next_union: Time,
     ages: scrub::Ages,
     has_readers: bool,
 }
