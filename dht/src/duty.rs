@@ -13,7 +13,7 @@ use core::time::Duration;
 use paxos::Configuration;
 use rand_core::RngCore;
 use ring::members::MemberState;
-use ring::placement::arcs;
+use ring::placement::{arcs, choose_end};
 use ring::{Extent, NodeId, NodeRef, Offset, Position, Slot};
 use std::sync::Arc;
 
@@ -83,12 +83,30 @@ impl DhtNode {
         }
         if is_regular {
             self.unite_reigns();
+            self.leave_an_empty_arc();
         }
         let desired = self.desired();
         self.give_what_is_not_ours(&desired);
         if is_regular && self.phase == Phase::Member {
             self.replace_what_has_no_owner(&desired);
         }
+    }
+
+    /// Wishes for another end where others leave this node nothing: it was told the same end as another, by members
+    /// that did not hear each other.
+    fn leave_an_empty_arc(&mut self) {
+        let me = self.ctx.me.id;
+        let stayers = self.stayers();
+        if self.phase != Phase::Member
+            || !arcs(&self.ctx.space, &stayers).iter().any(|a| a.node == me && a.is_empty)
+        {
+            return;
+        }
+        let others: Vec<(NodeId, Position)> = stayers.into_iter().filter(|s| s.0 != me).collect();
+        let jitter = self.ctx.rng.next_u64();
+        let end = choose_end(&self.ctx.space, &others, jitter);
+        let now = self.ctx.now;
+        self.ctx.members.update_me(now, |m| m.end = end);
     }
 
     /// Which node should own what.

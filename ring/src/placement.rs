@@ -59,7 +59,9 @@ pub fn arcs(space: &Space, ends: &[(NodeId, Position)]) -> Vec<NodeArc> {
         out.push(NodeArc { node: *node, from, to, is_empty: from == to });
         from = to;
     }
-    out.push(NodeArc { node: anchor.0, from, to: anchor.1, is_empty: n > 1 && from == anchor.1 });
+    // Where all wished for the anchor's end, it has the whole circle; else the others may have left it nothing.
+    let is_empty = from == anchor.1 && rest.last().is_some_and(|(d, _)| *d > 0);
+    out.push(NodeArc { node: anchor.0, from, to: anchor.1, is_empty });
     out
 }
 
@@ -103,6 +105,14 @@ mod tests {
             ends.push((NodeId(100 + (i * 31) % 97 + 1000 * i), end));
         }
         ends
+    }
+
+    #[test]
+    fn of_nodes_that_wished_for_one_end_the_anchor_has_the_whole_circle() {
+        let s = Space::new(1).expect("valid");
+        let a = arcs(&s, &[(NodeId(1), 77), (NodeId(2), 77)]);
+        let empty: Vec<(NodeId, bool)> = a.iter().map(|a| (a.node, a.is_empty)).collect();
+        assert_eq!(empty, [(NodeId(2), true), (NodeId(1), false)]);
     }
 
     #[test]

@@ -98,6 +98,8 @@ fn what_was_replaced_once_is_whole_again() {
         (101_990, Profile::Crash),
         // A donor was here when its stream began, and was handed over.
         (5015, Profile::Crash),
+        // Two nodes had been told the same end, and neither was to have the circle.
+        (6108, Profile::Churn),
     ];
     let work = |part: &[(u64, Profile)]| {
         for (seed, profile) in part {
