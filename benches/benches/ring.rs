@@ -12,7 +12,8 @@ fn space(r: u8) -> Space {
 fn members(space: &Space, n: u64) -> Vec<(NodeId, Position)> {
     let mut ends = vec![(NodeId(1), 0)];
     for i in 1..n {
-        ends.push((NodeId(1 + i), choose_end(space, &ends, i)));
+        let id = NodeId(1 + i);
+        ends.push((id, choose_end(space, &ends, id, i)));
     }
     ends
 }

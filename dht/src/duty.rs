@@ -104,7 +104,7 @@ impl DhtNode {
         }
         let others: Vec<(NodeId, Position)> = stayers.into_iter().filter(|s| s.0 != me).collect();
         let jitter = self.ctx.rng.next_u64();
-        let end = choose_end(&self.ctx.space, &others, jitter);
+        let end = choose_end(&self.ctx.space, &others, me, jitter);
         let now = self.ctx.now;
         self.ctx.members.update_me(now, |m| m.end = end);
     }

@@ -175,7 +175,7 @@ impl DhtNode {
             Some((_, end)) => end,
             None => {
                 let jitter = self.ctx.rng.next_u64();
-                let end = choose_end(&self.ctx.space, &self.stayers(), jitter);
+                let end = choose_end(&self.ctx.space, &self.stayers(), from.id, jitter);
                 (info.end, info.incarnation, info.state) = (end, 1, MemberState::Alive);
                 info.owned.clear();
                 let now = self.ctx.now;

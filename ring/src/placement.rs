@@ -65,32 +65,50 @@ pub fn arcs(space: &Space, ends: &[(NodeId, Position)]) -> Vec<NodeArc> {
     out
 }
 
-/// The end that a new node should wish for: STEP after the beginning of the longest arc while there are fewer
-/// than R nodes, else the middle of the longest arc. `jitter` breaks ties between equally long arcs.
-pub fn choose_end(space: &Space, ends: &[(NodeId, Position)], jitter: u64) -> Position {
+/// The end that `new` should wish for: STEP after the beginning of the longest arc while there are fewer than R
+/// nodes, else a point within an arc that leaves all arcs as equal as can be, which is the middle of the longest
+/// one unless ends are shifted. `jitter` breaks ties.
+///
+/// What counts is the arcs that follow, not those that are: a shifted end goes back when a node comes, and the
+/// middle of a shifted arc may be just where its owner wishes to be.
+pub fn choose_end(space: &Space, ends: &[(NodeId, Position)], new: NodeId, jitter: u64) -> Position {
     let current = arcs(space, ends);
-    let length = |a: &NodeArc| match (a.is_empty, space.distance(a.from, a.to)) {
-        (true, _) => 0,
-        (false, 0) => u128::MAX,
-        (false, d) => d,
-    };
-    let Some(longest) = current.iter().map(length).max() else { return 0 };
-    // Arcs that differ by rounding only count as equally long.
-    let candidates: Vec<&NodeArc> =
-        current.iter().filter(|a| length(a) >= longest - (longest >> 16)).collect();
-    let Some(pick) = usize::try_from(jitter).ok().and_then(|j| candidates.get(j % candidates.len())) else {
-        return 0;
-    };
+    let nth = |n: usize| usize::try_from(jitter).ok().and_then(|j| j.checked_rem(n)).unwrap_or(0);
     if current.len() < usize::from(space.replicas())
         && let Some(step) = space.step()
     {
-        return space.add(pick.from, step);
+        let longest = current.iter().map(|a| length(space, a)).max().unwrap_or(0);
+        // Arcs that differ by rounding only count as equally long.
+        let equal: Vec<&NodeArc> =
+            current.iter().filter(|a| length(space, a) >= longest - (longest >> 16)).collect();
+        return equal.get(nth(equal.len())).map_or(0, |a| space.add(a.from, step));
     }
-    let half = match space.distance(pick.from, pick.to) {
-        0 => u128::MAX / 2,
-        d => d / 2,
-    };
-    space.add(pick.from, half)
+    let points = current.iter().filter(|a| !a.is_empty).flat_map(|a| {
+        let eighth = length(space, a) / 8;
+        (1..8).map(move |k| space.add(a.from, eighth * k))
+    });
+    let rated: Vec<(u128, Position)> = points
+        .map(|p| {
+            let with: Vec<(NodeId, Position)> = ends.iter().copied().chain([(new, p)]).collect();
+            (inequality(space, &arcs(space, &with)), p)
+        })
+        .collect();
+    let best = rated.iter().map(|r| r.0).min().unwrap_or(0);
+    let equal: Vec<Position> = rated.iter().filter(|r| r.0 <= best + (best >> 16)).map(|r| r.1).collect();
+    equal.get(nth(equal.len())).copied().unwrap_or(0)
+}
+
+fn length(space: &Space, arc: &NodeArc) -> u128 {
+    match (arc.is_empty, space.distance(arc.from, arc.to)) {
+        (true, _) => 0,
+        (false, 0) => u128::MAX,
+        (false, d) => d,
+    }
+}
+
+/// The sum of the squares of all lengths, in a unit in which it cannot overflow.
+fn inequality(space: &Space, arcs: &[NodeArc]) -> u128 {
+    arcs.iter().map(|a| (length(space, a) >> 72).pow(2)).fold(0, u128::saturating_add)
 }
 
 #[cfg(test)]
@@ -101,8 +119,8 @@ mod tests {
     fn grow(space: &Space, n: u64) -> Vec<(NodeId, Position)> {
         let mut ends = vec![(NodeId(100), 12345)];
         for i in 1..n {
-            let end = choose_end(space, &ends, i * 7919);
-            ends.push((NodeId(100 + (i * 31) % 97 + 1000 * i), end));
+            let id = NodeId(100 + (i * 31) % 97 + 1000 * i);
+            ends.push((id, choose_end(space, &ends, id, i * 7919)));
         }
         ends
     }
@@ -127,6 +145,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whoever_comes_gets_a_share_whatever_was_lost(
+            r in 0usize..4, n in 0u64..12, lost in proptest::collection::vec(0usize..20, 0..8), jitter: u64,
+        ) {
+            let s = Space::new([3u8, 4, 5, 7][r]).expect("valid");
+            let least = usize::from(s.replicas());
+            let mut ends = grow(&s, u64::from(s.replicas()) + n);
+            for l in lost {
+                if ends.len() > least {
+                    ends.remove(l % ends.len());
+                }
+            }
+            for i in 0..6u64 {
+                let id = NodeId(jitter.rotate_left(7) ^ i);
+                ends.push((id, choose_end(&s, &ends, id, jitter)));
+                for a in arcs(&s, &ends) {
+                    prop_assert!(!a.is_empty, "{:?} has nothing", a);
+                }
+            }
+        }
+
         #[test]
         fn arcs_cover_the_ring_once_and_are_at_most_step_long(r in 0usize..4, n in 1usize..20, seed: u64) {
             let s = Space::new([3u8, 4, 5, 7][r]).expect("valid");
