@@ -26,6 +26,8 @@ use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, Value};
 const DIRECT_READ_WAIT: Duration = Duration::from_millis(100);
 /// The first pause after an answer that leads nowhere.
 const BACKOFF_MIN: Duration = Duration::from_millis(4);
+/// How long a node that has left may take to refuse what was on its way to it.
+const LEFT_WAIT: Duration = Duration::from_millis(150);
 /// The longest pause.
 const BACKOFF_MAX: Duration = Duration::from_millis(100);
 
@@ -641,15 +643,25 @@ impl DhtNode {
 
     /// A node is suspected: what was asked of it is asked of another at once.
     pub(crate) fn on_suspected(&mut self, id: NodeId) {
+        self.ask_another(id, Duration::ZERO);
+    }
+
+    /// A node has left: it still says of what reaches it now that it did not do it, so that whatever is asked of
+    /// another then is a first attempt again.
+    pub(crate) fn on_left(&mut self, id: NodeId) {
+        self.ask_another(id, LEFT_WAIT);
+    }
+
+    fn ask_another(&mut self, id: NodeId, wait: Duration) {
         self.gateway.forget_node(id);
-        let now = self.ctx.now;
+        let at = self.ctx.now + wait;
         for s in &mut self.gateway.sessions {
             if let Some(open) = s.open.as_mut()
                 && matches!(open.stage, Stage::Asked { target } if target == id)
             {
-                open.wake_at = now;
+                open.wake_at = open.wake_at.min(at);
             }
         }
-        self.gateway.schedule(now);
+        self.gateway.schedule(at);
     }
 }

@@ -328,7 +328,7 @@ impl DhtNode {
                 self.tell_member(id, Event::MemberDead);
             }
             MemberEvent::Left(id) => {
-                self.on_suspected(id);
+                self.on_left(id);
                 if let Some(node) = self.ctx.members.get(id).map(|m| m.info.node) {
                     self.ctx.locations.set_node(node, &[]);
                 }
@@ -418,6 +418,7 @@ impl DhtNode {
                     self.drain_members();
                 }
             }
+            Message::Operation(attempt) if self.phase == Phase::Left => self.refuse_operation(from, &attempt),
             other => {
                 // Before it is in a ring, and after, a node has no part in anything.
                 if is_in_ring || self.phase == Phase::Probation && from.id == self.ctx.me.id {

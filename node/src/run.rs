@@ -37,6 +37,8 @@ const INPUTS_WAITING_MAX: usize = 256;
 const CALLS_WAITING_MAX: usize = 4096;
 /// Events that wait to be logged.
 const EVENTS_WAITING_MAX: usize = 4096;
+/// How long a node that has left still answers what was on its way to it; longer than others need to hear of it.
+const LINGER: Duration = Duration::from_millis(250);
 /// How long the last messages to peers may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
 /// Within this after the first signal the process ends.
@@ -355,6 +357,11 @@ impl Process {
                 let waited_s = self.settings.leave_timeout.as_secs();
                 warn!(waited_s, "handing over took too long and was given up; the replicas elsewhere go on");
             }
+        }
+        // What others sent before they heard of it is refused, rather than left in doubt.
+        tokio::select! {
+            () = tokio::time::sleep(LINGER) => {}
+            second = signals.next() => return second.exit_code(),
         }
         if !self.peers.flushed(FLUSH_TIMEOUT).await {
             warn!(messages = self.peers.waiting(), "messages to peers were not sent");

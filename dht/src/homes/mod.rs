@@ -130,6 +130,13 @@ impl DhtNode {
         }
     }
 
+    /// An attempt that was on its way when this node left: it was not executed, and whoever asks must know that.
+    pub(crate) fn refuse_operation(&mut self, from: NodeRef, a: &Attempt) {
+        let (home, offset) = self.ctx.space.locate(a.key.as_bytes());
+        let at = Extent::point(offset);
+        self.answer(Origin::of(from, a), home, at, None, 0, Answer::NotHome { hint: None });
+    }
+
     /// An attempt of a client's operation.
     pub(crate) fn on_operation(&mut self, from: NodeRef, a: Attempt) {
         let (home, offset) = self.ctx.space.locate(a.key.as_bytes());
