@@ -140,21 +140,20 @@ impl DhtNode {
     /// An attempt of a client's operation.
     pub(crate) fn on_operation(&mut self, from: NodeRef, a: Attempt) {
         let (home, offset) = self.ctx.space.locate(a.key.as_bytes());
-        let found = self.homes.reigns.find(home, offset).map(|r| r.extent.lo);
-        let lo = match found {
-            Some(lo) => lo,
-            None => match self.begin_reign(home, offset) {
-                Ok(lo) => lo,
-                Err(hint) => {
-                    let hint = hint.map(|n| (n, None));
-                    let at = Extent::point(offset);
-                    self.answer(Origin::of(from, &a), home, at, None, 0, Answer::NotHome { hint });
-                    return;
-                }
-            },
-        };
+        let mut hint = None;
+        if self.homes.reigns.find(home, offset).is_none()
+            && let Err(other) = self.begin_reign(home, offset)
+        {
+            hint = other.map(|n| (n, None));
+        }
         let queue_max = self.ctx.config.queue_per_key_max;
-        let Some(r) = self.homes.reigns.get_mut((home, lo)) else { return };
+        // A reign that was begun may be lost already, to a promise of a replica that is here.
+        let Some(r) = self.homes.reigns.find_mut(home, offset) else {
+            let at = Extent::point(offset);
+            self.answer(Origin::of(from, &a), home, at, None, 0, Answer::NotHome { hint });
+            return;
+        };
+        let lo = r.extent.lo;
         if r.is_draining {
             self.answer_for((home, lo), Origin::of(from, &a), Answer::NotHome { hint: None });
             return;
