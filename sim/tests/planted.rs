@@ -31,7 +31,7 @@ fn a_pending_lock_must_not_be_released_without_its_ledger() {
 
 #[test]
 fn a_pending_lock_of_a_transaction_that_validates_hides_the_old_value() {
-    must_be_caught(Plant::PendingAlwaysOld, Profile::Steady, 400);
+    must_be_caught(Plant::PendingAlwaysOld, Profile::Steady, 800);
 }
 
 #[test]
@@ -82,4 +82,34 @@ fn a_decision_that_was_not_heard_of_is_not_denied() {
 #[test]
 fn a_client_is_told_after_the_decision() {
     must_be_caught(Plant::ToldTooEarly, Profile::Messages, 400);
+}
+
+#[test]
+fn a_read_takes_no_word_from_before_it_came() {
+    must_be_caught(Plant::PendingStaleWord, Profile::Messages, 800);
+}
+
+#[test]
+fn only_the_named_lock_is_ended() {
+    must_be_caught(Plant::SettleAnyLock, Profile::Messages, 400);
+}
+
+#[test]
+fn a_commit_leaves_its_id_with_the_keys() {
+    must_be_caught(Plant::ApplyWithoutId, Profile::Messages, 400);
+}
+
+#[test]
+fn what_may_be_forgotten_is_not_denied() {
+    must_be_caught(Plant::ForgottenIsNever, Profile::Messages, 400);
+}
+
+#[test]
+fn a_decision_makes_no_ledger() {
+    must_be_caught(Plant::DecideCreates, Profile::Crash, 400);
+}
+
+#[test]
+fn a_closed_ledger_says_nothing_of_a_commit_that_was_sent() {
+    must_be_caught(Plant::ClosedIsAborted, Profile::Crash, 400);
 }

@@ -5,7 +5,6 @@
 use super::decide::{Decision, Room, decide, read_of};
 use crate::message::{Answer, Attempt, Operation};
 use crate::node::DhtNode;
-use crate::plant::Plant;
 use crate::reign::{Origin, Reader, Waiter};
 use crate::tx::Blocked;
 use ring::{NodeRef, Offset, Slot};
@@ -86,9 +85,7 @@ impl DhtNode {
                     record = w.record;
                     upto = n.max(upto);
                     last_n = Some(n);
-                    if let Some(g) = w.gone {
-                        r.note_evicted(&g);
-                    }
+                    w.gone.iter().for_each(|g| r.note_evicted(g));
                     waiters.push(Waiter { origin, version: w.version, result: w.result });
                     if was_locked && record.lock().is_none() {
                         // Whoever waited behind the lock comes before whoever came later.
@@ -114,8 +111,7 @@ impl DhtNode {
             is_memory_full: self.is_memory_full,
             value_bytes_max: self.ctx.config.value_bytes_max,
             n: self.ctx.next_n(),
-            sees_past_locks: self.ctx.is_planted(Plant::ValidateIgnoresLocks),
-            locks_anything: self.ctx.is_planted(Plant::LockWithoutVersion),
+            planted: self.ctx.planted(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! Source: `docs/protocol.md`, section 4.
 
 use crate::message::{Answer, Attempt, Operation};
+use crate::plant::Plant;
 use crate::reign::Reign;
 use store::{Change, OpEntry, Outcome, Record, TxChange, TxStep, Value};
 
@@ -29,8 +30,8 @@ pub(super) struct Writing {
     pub(super) record: Record,
     pub(super) version: u64,
     pub(super) result: Option<Value>,
-    /// The operation id that the record had to drop for it.
-    pub(super) gone: Option<OpEntry>,
+    /// The operation ids that the record had to drop for it.
+    pub(super) gone: Vec<OpEntry>,
 }
 
 /// What limits a change.
@@ -40,17 +41,15 @@ pub(super) struct Room {
     pub(super) value_bytes_max: usize,
     /// The number under which a record would be written.
     pub(super) n: u64,
-    /// A test wants locks looked past by the reads of transactions.
-    pub(super) sees_past_locks: bool,
-    /// A test wants locks set whatever was seen.
-    pub(super) locks_anything: bool,
+    /// A rule that a test breaks.
+    pub(super) planted: Option<Plant>,
 }
 
 /// Decides on the record of the last Accept sent.
 pub(super) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) -> Decision {
     let is_blocked = record.lock().is_some_and(|l| crate::tx::is_in_the_way(l, &a.operation));
     let change = match &a.operation {
-        Operation::Inspect { .. } if is_blocked && room.sees_past_locks => {
+        Operation::Inspect { .. } if is_blocked && room.planted == Some(Plant::ValidateIgnoresLocks) => {
             return Decision::Confirmed(read_of(record, &a.operation), Answer::NotHome { hint: None });
         }
         Operation::Get | Operation::Inspect { .. } if is_blocked => return Decision::Blocked,
@@ -85,6 +84,7 @@ pub(super) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) ->
             let result = change.answers_value().then(|| value.clone()).flatten();
             let version = room.n;
             let (record, gone) = written(record.clone(), a, version, value, result.clone());
+            let gone = gone.into_iter().collect();
             Decision::Write(Box::new(Writing { record, version, result, gone }))
         }
     }
@@ -110,9 +110,9 @@ fn decide_tx(
     if !change.shrinks() && room.is_memory_full {
         return Decision::Now(Answer::Full);
     }
-    let planted = room.locks_anything.then(|| crate::tx::unconditional(change, record));
+    let planted = room.planted.and_then(|p| crate::tx::broken(p, change, record, room.n));
     let not_home = Answer::NotHome { hint: None };
-    match planted.as_ref().unwrap_or(change).apply(record, room.n) {
+    match planted.unwrap_or_else(|| change.apply(record, room.n)) {
         TxStep::Nothing(version) => Decision::Confirmed(Answer::Nothing { version, value: None }, not_home),
         TxStep::Refused(refusal) => {
             let answer = Answer::Refused { refusal, version: record.version, value: None };
@@ -120,15 +120,23 @@ fn decide_tx(
         }
         TxStep::Locked => Decision::Blocked,
         TxStep::Write(next, version, result) => {
-            let mut record = *next;
-            let mut gone = None;
+            let mut after = *next;
             if !change.is_repeatable() {
                 let (session, seq, n) = (a.session, a.seq, room.n);
-                gone = record.ops_mut().note(OpEntry { session, seq, n, result: result.clone() });
+                after.ops_mut().note(OpEntry { session, seq, n, result: result.clone() });
             }
+            // An end of a lock notes the commit's id, and drops another for it.
+            let gone = forgotten(record, &after);
+            let record = after;
             Decision::Write(Box::new(Writing { record, version, result, gone }))
         }
     }
+}
+
+/// The operation ids of `before` of whose sessions `after` knows nothing any more.
+fn forgotten(before: &Record, after: &Record) -> Vec<OpEntry> {
+    let is_kept = |e: &OpEntry| after.ops.as_ref().is_some_and(|o| o.get(e.session).is_some());
+    before.ops.iter().flat_map(|o| &o.entries).filter(|e| !is_kept(e)).collect()
 }
 
 /// What a read is told of a record. A transaction is told up to which number an absent key is known absent.
@@ -185,15 +193,9 @@ mod tests {
     use paxos::Configuration;
     use ring::{Extent, NodeId, RingId, Time};
     use std::sync::Arc;
-    use store::{Ballot, Condition, Key, SessionId};
+    use store::{Ballot, Condition, Intent, Key, OpId, Seen, SessionId, TxId};
 
-    const ROOM: Room = Room {
-        is_memory_full: false,
-        value_bytes_max: 1 << 20,
-        n: 1 << 20,
-        sees_past_locks: false,
-        locks_anything: false,
-    };
+    const ROOM: Room = Room { is_memory_full: false, value_bytes_max: 1 << 20, n: 1 << 20, planted: None };
 
     fn reign() -> Reign {
         let configuration = Arc::new(Configuration::new(RingId(1), 1, Vec::new()));
@@ -260,6 +262,35 @@ mod tests {
         let told = of(&r, &record(), &put(4, 49, true));
         assert_eq!(told, "confirmed Behind { floor: 50 } or NotHome { hint: None }");
         assert_eq!(of(&r, &record(), &put(4, 50, true)), "write");
+    }
+
+    fn tx(change: TxChange) -> Attempt {
+        Attempt { operation: Operation::Tx(Box::new(change)), ..put(1, 0, true) }
+    }
+
+    #[test]
+    fn what_the_end_of_a_lock_and_a_commit_of_one_key_push_out_is_told() {
+        let mut full = Record { version: 8, value: Some(Value::int(1)), ops: None };
+        for n in 1..=8 {
+            full.ops_mut().note(OpEntry { session: SessionId(100 + n), seq: 1, n, result: None });
+        }
+        let (op, seen) = (OpId { session: SessionId(7), seq: 1 }, Seen::Version(8));
+        let id = TxId { ledger: Key::new(b"\xffL"), entry: 1 };
+        let intent = || Intent::Put(Value::int(2));
+        let lock =
+            TxChange::Lock { tx: id.clone(), seen, intent: intent(), validates: false, op, waits: false };
+        let settle = |version, applies| TxChange::Settle { tx: id.clone(), version, applies };
+        let written = |record: &Record, change| match decide(&reign(), record, &tx(change), ROOM) {
+            Decision::Write(w) => (w.record, w.gone.iter().map(|e| e.session.0).collect::<Vec<_>>()),
+            other => panic!("{other:?}"),
+        };
+        let (locked, gone) = written(&full, lock);
+        assert_eq!(gone, [0; 0]);
+        let version = locked.lock().expect("it was set").version;
+        assert_eq!(written(&locked, settle(version, true)).1, [101]);
+        assert_eq!(written(&locked, settle(version, false)).1, [0; 0]);
+        // The commit's own id and that of the attempt.
+        assert_eq!(written(&full, TxChange::Install { seen, intent: intent(), op }).1, [101, 102]);
     }
 
     #[test]

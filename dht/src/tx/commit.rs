@@ -212,7 +212,9 @@ impl Commit {
                 let is_as_seen = if self.stage == Stage::Fetching {
                     self.log.note(&key, version, value)
                 } else {
-                    seen.still_holds(Seen::of(version, value.is_some()))
+                    let is_absent = matches!(seen, Seen::Absent(_)) && value.is_none();
+                    let is_taken = is_absent && self.terms.planted == Some(Plant::AbsentAnytime);
+                    is_taken || seen.still_holds(Seen::of(version, value.is_some()))
                 };
                 if !is_as_seen {
                     self.conflict_keys.push(key);
@@ -252,7 +254,8 @@ impl Commit {
             return;
         }
         // The first commit of the log may have set that lock, or been applied.
-        if self.asked.is_repeated {
+        let is_denied = *refusal == Refusal::Forgotten && self.terms.planted == Some(Plant::ForgottenIsNever);
+        if self.asked.is_repeated && !is_denied {
             self.may_be_applied |= matches!(refusal, Refusal::Locked | Refusal::Forgotten);
             self.may_end |= *refusal == Refusal::Locked;
         }
@@ -430,6 +433,10 @@ impl Commit {
             (Stage::Settling, Reply::Value { value, .. }) => {
                 match Ledger::verdict_of(value.as_ref(), entry) {
                     Verdict::Committed(_) => self.committed(out),
+                    Verdict::Closed if self.terms.planted == Some(Plant::ClosedIsAborted) => {
+                        self.reply(TxOutcome::Conflict(Vec::new()), out);
+                        self.give_back(out);
+                    }
                     Verdict::Aborted => {
                         self.reply(TxOutcome::Conflict(Vec::new()), out);
                         self.give_back(out);

@@ -18,7 +18,7 @@ use crate::tx::Ticket;
 use core::time::Duration;
 use ring::{NodeRef, Offset, Slot, Time};
 use std::collections::BTreeMap;
-use store::{Key, Ledger, Lock, Record, Seen, Stamp, TxChange, TxId};
+use store::{Key, Ledger, LedgerChange, Lock, OpId, Record, Seen, Stamp, TxChange, TxId, TxStep};
 
 /// Whoever waits behind a lock gives its transaction this long before the ledger is asked.
 const GRACE: Duration = Duration::from_millis(10);
@@ -74,13 +74,29 @@ pub(crate) fn is_in_the_way(lock: &Lock, operation: &Operation) -> bool {
     }
 }
 
-/// A change as a test wants it broken: whatever was seen of the key is taken to be there still.
-pub(crate) fn unconditional(change: &TxChange, record: &Record) -> TxChange {
+/// What a change makes of a record, executed under `n`, where a test breaks the rule that is in its way.
+pub(crate) fn broken(plant: Plant, change: &TxChange, record: &Record, n: u64) -> Option<TxStep> {
     let mut change = change.clone();
-    if let TxChange::Lock { seen, .. } | TxChange::Install { seen, .. } = &mut change {
-        *seen = Seen::of(record.version, record.value.is_some());
+    let mut record = record.clone();
+    match (plant, &mut change) {
+        (Plant::LockWithoutVersion, TxChange::Lock { seen, .. } | TxChange::Install { seen, .. }) => {
+            *seen = Seen::of(record.version, record.value.is_some());
+        }
+        (Plant::SettleAnyLock, TxChange::Settle { tx, version, .. }) => {
+            let lock = record.lock()?;
+            (*tx, *version) = (lock.tx.clone(), lock.version);
+        }
+        (Plant::ApplyWithoutId, TxChange::Install { op, .. }) => *op = OpId::default(),
+        (Plant::ApplyWithoutId, TxChange::Settle { .. }) => {
+            record.ops_mut().lock.as_mut()?.op = OpId::default();
+        }
+        (Plant::DecideCreates, TxChange::Ledger(LedgerChange::Decide { .. })) if record.value.is_none() => {
+            let TxStep::Write(made, _, _) = LedgerChange::Create.apply(&record, n) else { return None };
+            record = *made;
+        }
+        (_, _) => return None,
     }
-    change
+    Some(change.apply(&record, n))
 }
 
 impl DhtNode {
@@ -146,9 +162,10 @@ impl DhtNode {
             if record.lock().is_none_or(|l| l.tx != *tx || l.validates && !is_planted) {
                 continue;
             }
+            let is_any = self.ctx.is_planted(Plant::PendingStaleWord);
             let (free, rest) = std::mem::take(&mut k.blocked)
                 .into_iter()
-                .partition(|b| b.after_read < number && takes_old_value(&b.attempt.operation));
+                .partition(|b| (b.after_read < number || is_any) && takes_old_value(&b.attempt.operation));
             k.blocked = rest;
             let free: std::collections::VecDeque<Blocked> = free;
             for b in free {

@@ -19,7 +19,7 @@ pub mod log;
 mod takeover;
 mod watch;
 
-pub(crate) use home::{Blocked, is_in_the_way, unconditional};
+pub(crate) use home::{Blocked, broken, is_in_the_way};
 pub use log::{LogEntry, Step, TxLog};
 
 use crate::api::{Failure, Phase, Reply, RequestId, Transact};
