@@ -200,9 +200,22 @@ impl EventLoop {
         let id = RequestId(self.request_last);
         let now = self.clock.now();
         let operation = operation_kind(&call.request).map(|kind| (kind, now));
+        if operation.is_some_and(|(kind, _)| kind != OperationKind::Probe) {
+            self.note_keys(&call.request);
+        }
         self.askers.insert(id, Asker { reply: call.reply, operation });
         self.node.handle_request(now, id, call.request);
         1
+    }
+
+    /// Counts the keys that a client uses.
+    fn note_keys(&self, request: &Request) {
+        let hot = &self.traffic.recent.hot;
+        if let Request::Get { key } | Request::Change { key, .. } = request {
+            hot.used(key);
+        } else if let Request::Transact(t) = request {
+            t.steps.iter().for_each(|s| hot.used(&s.key));
+        }
     }
 
     fn carry_out(&mut self) {
@@ -229,6 +242,9 @@ impl EventLoop {
                     }
                 }
             }
+        }
+        while let Some(report) = self.node.poll_report() {
+            self.traffic.recent.note(&report);
         }
         self.transport.flush();
     }

@@ -16,6 +16,7 @@ mod finish;
 mod home;
 mod ledgers;
 pub mod log;
+pub mod report;
 mod takeover;
 mod watch;
 
@@ -31,6 +32,7 @@ use core::time::Duration;
 use finish::{Finish, Progress};
 use ledgers::{LedgerAct, Ledgers};
 use rand_core::RngCore;
+use report::{Trail, TxReport};
 use ring::Time;
 use std::collections::{BTreeMap, VecDeque};
 use store::{Key, Ledger, OpId, SessionId, Stamp, TxId};
@@ -47,6 +49,8 @@ const SALTS_MAX: u32 = 4096;
 const STRANGER_WAIT: Duration = Duration::from_secs(1);
 /// An empty ledger of a live coordinator that stays as it is for so long is not in use.
 const ORPHAN_WAIT: Duration = Duration::from_secs(30);
+/// Reports that wait to be read; what comes after is not told.
+const REPORTS_MAX: usize = 1024;
 
 /// Which part of which job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +70,14 @@ enum Job {
     /// A client's transaction, and whom to reply to.
     Commit(Box<Commit>, Option<RequestId>),
     /// A transaction that begins anew after a pause.
-    Again { asked: Transact, op: OpId, conflicts: u32, began: Time, request: RequestId },
+    Again {
+        asked: Transact,
+        op: OpId,
+        conflicts: u32,
+        began: Time,
+        request: RequestId,
+        trail: Option<Box<Trail>>,
+    },
     /// Locks to be ended; the own entry that is finished with it, and whether that is committed.
     Finish(Finish, Option<bool>),
     /// A foreign lock.
@@ -97,6 +108,7 @@ pub(crate) struct Transactions {
     /// Clients' transactions.
     open_count: usize,
     next_look: Time,
+    reports: VecDeque<TxReport>,
 }
 
 impl Transactions {
@@ -137,7 +149,14 @@ impl DhtNode {
         let op = asked.op.unwrap_or(OpId { session: SessionId(self.ctx.rng.next_u64()), seq: 1 });
         self.tx.open_count += 1;
         let (conflicts, now) = (asked.conflicts, self.ctx.now);
-        self.begin_commit(asked, op, conflicts, now, id);
+        let trail = self.ctx.config.tells_transactions.then(Box::default);
+        self.begin_commit(asked, op, conflicts, now, id, trail);
+    }
+
+    /// What a transaction of a client went through, once it has its reply; there is something to read only where
+    /// [`crate::Config::tells_transactions`] says so.
+    pub fn poll_report(&mut self) -> Option<TxReport> {
+        self.tx.reports.pop_front()
     }
 
     fn check_transaction(&self, asked: &Transact) -> Option<Failure> {
@@ -164,7 +183,15 @@ impl DhtNode {
         (self.tx.open_count >= c.transactions_max).then_some(Failure::Busy)
     }
 
-    fn begin_commit(&mut self, asked: Transact, op: OpId, conflicts: u32, began: Time, request: RequestId) {
+    fn begin_commit(
+        &mut self,
+        asked: Transact,
+        op: OpId,
+        conflicts: u32,
+        began: Time,
+        request: RequestId,
+        trail: Option<Box<Trail>>,
+    ) {
         let c = &self.ctx.config;
         let terms = Terms {
             window: c.transaction_window,
@@ -172,7 +199,7 @@ impl DhtNode {
             patience: c.transaction_patience,
             planted: self.ctx.planted(),
         };
-        let commit = Box::new(Commit::new(asked, op, conflicts, began, terms));
+        let commit = Box::new(Commit::new(asked, op, conflicts, began, terms, trail));
         let job = self.tx.add(Job::Commit(commit, Some(request)));
         self.with_commit(job, |commit, _, out| commit.begin(out));
     }
@@ -182,6 +209,7 @@ impl DhtNode {
         let Some(Job::Commit(commit, _)) = self.tx.jobs.get_mut(&job) else { return };
         let mut acts = Vec::new();
         f(commit, self.ctx.now, &mut acts);
+        commit.note_phase(self.ctx.now);
         for act in acts {
             self.act(job, act);
         }
@@ -204,9 +232,14 @@ impl DhtNode {
                 self.act_on_ledgers(out);
             }
             Act::Reply(reply) => {
-                if let Some(Job::Commit(_, request)) = self.tx.jobs.get_mut(&job)
+                if let Some(Job::Commit(commit, request)) = self.tx.jobs.get_mut(&job)
                     && let Some(id) = request.take()
                 {
+                    if let Some(report) = commit.report(self.ctx.now, &reply)
+                        && self.tx.reports.len() < REPORTS_MAX
+                    {
+                        self.tx.reports.push_back(report);
+                    }
                     self.reply_transaction(id, reply);
                 }
             }
@@ -237,8 +270,9 @@ impl DhtNode {
         let Some(request) = request.take() else { return };
         let (asked, op, began) = (commit.asked.clone(), commit.op(), commit.began);
         let conflicts = commit.conflicts.saturating_add(1);
+        let trail = commit.take_trail(self.ctx.now);
         let pause = self.ctx.jitter(CONFLICT_PAUSE * conflicts.min(16));
-        let again = self.tx.add(Job::Again { asked, op, conflicts, began, request });
+        let again = self.tx.add(Job::Again { asked, op, conflicts, began, request, trail });
         self.wake_job(self.ctx.now + pause, again);
     }
 
@@ -400,10 +434,10 @@ impl DhtNode {
                 None | Some(Job::Ledger) => {}
                 Some(Job::Commit(..)) => self.with_commit(job, |c, _, out| c.resume(out)),
                 Some(Job::Again { .. }) => {
-                    if let Some(Job::Again { asked, op, conflicts, began, request }) =
+                    if let Some(Job::Again { asked, op, conflicts, began, request, trail }) =
                         self.tx.jobs.remove(&job)
                     {
-                        self.begin_commit(asked, op, conflicts, began, request);
+                        self.begin_commit(asked, op, conflicts, began, request, trail);
                     }
                 }
                 Some(Job::Finish(..)) => self.go_on_finishing(job),

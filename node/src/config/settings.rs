@@ -134,6 +134,7 @@ impl Settings {
             ping_interval: self.ping_interval,
             suspect_after: self.suspect_after,
             dead_after: self.dead_after,
+            tells_transactions: true,
             ..dht::Config::default()
         }
     }

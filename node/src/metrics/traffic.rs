@@ -1,5 +1,6 @@
 //! What the event loop and the transport count.
 
+use crate::dashboard::Recent;
 use dht::api::TxOutcome;
 use dht::counters::MessageKind;
 use dht::{Event, Failure, Reply};
@@ -216,6 +217,8 @@ pub struct Traffic {
     pub(super) sent_bytes: PerKind,
     pub(super) received: PerKind,
     pub(super) received_bytes: AtomicU64,
+    /// Transactions and keys of late, for people; nothing of it becomes a metric.
+    pub recent: Recent,
     sent_bytes_taken: AtomicU64,
 }
 
@@ -234,6 +237,7 @@ impl Default for Traffic {
             sent_bytes: PerKind::default(),
             received: PerKind::default(),
             received_bytes: AtomicU64::new(0),
+            recent: Recent::default(),
             sent_bytes_taken: AtomicU64::new(0),
         }
     }
