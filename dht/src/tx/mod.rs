@@ -27,6 +27,7 @@ use crate::api::{Failure, Phase, Reply, RequestId, Transact};
 use crate::message::Operation;
 use crate::node::DhtNode;
 use crate::plant::Plant;
+use crate::trace::Trace;
 use commit::{Act, Commit, Terms};
 use core::time::Duration;
 use finish::{Finish, Progress};
@@ -92,6 +93,10 @@ enum Job {
 #[derive(Debug, Default)]
 pub(crate) struct Transactions {
     jobs: BTreeMap<u64, Job>,
+    /// The traces of jobs that are part of one.
+    traces: BTreeMap<u64, Trace>,
+    /// The trace of one of the transactions whose decisions go out together.
+    decides_in: Option<Trace>,
     last_job: u64,
     ledgers: Ledgers,
     last_ledger: u64,
@@ -116,6 +121,19 @@ impl Transactions {
         self.last_job += 1;
         self.jobs.insert(self.last_job, job);
         self.last_job
+    }
+
+    /// A job is over.
+    fn remove(&mut self, job: u64) -> Option<Job> {
+        self.traces.remove(&job);
+        self.jobs.remove(&job)
+    }
+
+    /// A job is part of a trace.
+    fn trace(&mut self, job: u64, trace: Option<Trace>) {
+        if let Some(trace) = trace {
+            self.traces.insert(job, trace);
+        }
     }
 
     /// Whether nothing is under way, no ledger is open and no lock is watched.
@@ -201,6 +219,7 @@ impl DhtNode {
         };
         let commit = Box::new(Commit::new(asked, op, conflicts, began, terms, trail));
         let job = self.tx.add(Job::Commit(commit, Some(request)));
+        self.tx.trace(job, self.ctx.trace);
         self.with_commit(job, |commit, _, out| commit.begin(out));
     }
 
@@ -228,6 +247,7 @@ impl DhtNode {
             }
             Act::Decide { tx, keys } => {
                 let mut out = Vec::new();
+                self.tx.decides_in = self.tx.traces.get(&job).copied().or(self.tx.decides_in);
                 self.tx.ledgers.decide(job, tx, keys, &mut out);
                 self.act_on_ledgers(out);
             }
@@ -250,11 +270,12 @@ impl DhtNode {
                     self.tx.ledgers.finished(&tx, true, self.ctx.now);
                 }
                 let finish = Finish::new(tx, keys, self.ctx.config.transaction_window);
-                let job = self.tx.add(Job::Finish(finish, Some(is_committed)));
-                self.go_on_finishing(job);
+                let ends = self.tx.add(Job::Finish(finish, Some(is_committed)));
+                self.tx.trace(ends, self.tx.traces.get(&job).copied());
+                self.go_on_finishing(ends);
             }
             Act::End => {
-                self.tx.jobs.remove(&job);
+                self.tx.remove(job);
             }
         }
     }
@@ -273,11 +294,14 @@ impl DhtNode {
         let trail = commit.take_trail(self.ctx.now);
         let pause = self.ctx.jitter(CONFLICT_PAUSE * conflicts.min(16));
         let again = self.tx.add(Job::Again { asked, op, conflicts, began, request, trail });
+        self.tx.trace(again, self.tx.traces.get(&job).copied());
         self.wake_job(self.ctx.now + pause, again);
     }
 
     fn ask(&mut self, job: u64, part: usize, key: Key, operation: Operation) {
+        let before = core::mem::replace(&mut self.ctx.trace, self.tx.traces.get(&job).copied());
         self.begin_job_operation(Ticket { job, part }, key, operation, false);
+        self.ctx.trace = before;
     }
 
     fn wake_job(&mut self, at: Time, job: u64) {
@@ -321,7 +345,7 @@ impl DhtNode {
                     self.with_commit(job, |c, _, out| c.on_decided(decided, out));
                 }
                 LedgerAct::Over(job) => {
-                    self.tx.jobs.remove(&job);
+                    self.tx.remove(job);
                 }
             }
         }
@@ -338,7 +362,7 @@ impl DhtNode {
             Progress::Waits => {}
             Progress::Pauses => self.wake_job(self.ctx.now + PAUSE, job),
             Progress::Over => {
-                if let Some(Job::Finish(finish, own)) = self.tx.jobs.remove(&job) {
+                if let Some(Job::Finish(finish, own)) = self.tx.remove(job) {
                     match own {
                         Some(is_committed) => {
                             self.tx.ledgers.finished(&finish.tx, is_committed, self.ctx.now);
@@ -401,7 +425,7 @@ impl DhtNode {
             }
             takeover::Step::Pause => self.wake_job(self.ctx.now + PAUSE, job),
             takeover::Step::Over => {
-                if let Some(Job::Takeover(t)) = self.tx.jobs.remove(&job) {
+                if let Some(Job::Takeover(t)) = self.tx.remove(job) {
                     self.tx.takeovers.remove(&t.key);
                 }
             }
@@ -412,7 +436,9 @@ impl DhtNode {
     pub(crate) fn flush_transactions(&mut self) {
         let mut out = Vec::new();
         self.tx.ledgers.flush(self.ctx.now, self.ctx.config.ledger_idle_max, &mut out);
+        self.ctx.trace = self.tx.decides_in.take();
         self.act_on_ledgers(out);
+        self.ctx.trace = None;
     }
 
     /// When [`DhtNode::scan_transactions`] has something to do.
@@ -434,10 +460,13 @@ impl DhtNode {
                 None | Some(Job::Ledger) => {}
                 Some(Job::Commit(..)) => self.with_commit(job, |c, _, out| c.resume(out)),
                 Some(Job::Again { .. }) => {
+                    let trace = self.tx.traces.get(&job).copied();
                     if let Some(Job::Again { asked, op, conflicts, began, request, trail }) =
-                        self.tx.jobs.remove(&job)
+                        self.tx.remove(job)
                     {
+                        self.ctx.trace = trace;
                         self.begin_commit(asked, op, conflicts, began, request, trail);
+                        self.ctx.trace = None;
                     }
                 }
                 Some(Job::Finish(..)) => self.go_on_finishing(job),
@@ -585,6 +614,7 @@ impl DhtNode {
             self.reply_transaction(request, Reply::Failed(f));
         }
         self.tx.ledgers = Ledgers::default();
+        self.tx.traces.clear();
         self.tx.watches.clear();
         self.tx.takeovers.clear();
         self.tx.wakes.clear();
