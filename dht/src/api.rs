@@ -2,6 +2,7 @@
 
 use crate::counters::Rounds;
 use crate::message::Message;
+use crate::trace::Trace;
 use crate::tx::{Step, TxLog};
 use core::time::Duration;
 use paxos::Configuration;
@@ -407,6 +408,8 @@ pub enum Effect {
         to: NodeRef,
         /// The message.
         message: Message,
+        /// The trace it is part of, to be sent beside it.
+        trace: Option<Trace>,
     },
     /// Reply to a request.
     Reply {

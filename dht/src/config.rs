@@ -61,6 +61,8 @@ pub struct Config {
     pub ledger_idle_max: Duration,
     /// How long operation ids stay in a record that is not written.
     pub operation_id_age: Duration,
+    /// Whether what each transaction went through is told afterwards.
+    pub tells_transactions: bool,
     /// A rule of the protocol that is broken, for tests of the simulator.
     #[cfg(feature = "planted")]
     pub planted: Option<crate::plant::Plant>,
@@ -97,6 +99,7 @@ impl Default for Config {
             transaction_window: 512,
             ledger_idle_max: Duration::from_secs(1),
             operation_id_age: Duration::from_secs(60),
+            tells_transactions: false,
             #[cfg(feature = "planted")]
             planted: None,
         }

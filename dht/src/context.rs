@@ -6,6 +6,7 @@ use crate::counters::Rounds;
 use crate::locations::Locations;
 use crate::message::Message;
 use crate::plant::Plant;
+use crate::trace::Trace;
 use core::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
@@ -27,7 +28,9 @@ pub(crate) struct Context {
     pub(crate) rng: ChaCha8Rng,
     pub(crate) effects: VecDeque<Effect>,
     /// Messages of this node to itself, handled before the present input is done with.
-    pub(crate) local: VecDeque<Message>,
+    pub(crate) local: VecDeque<(Message, Option<Trace>)>,
+    /// The trace that the present input is part of.
+    pub(crate) trace: Option<Trace>,
     pub(crate) rounds: Rounds,
     ballot_counter: u64,
     replica_counter: u64,
@@ -55,6 +58,7 @@ impl Context {
             rng,
             effects: VecDeque::new(),
             local: VecDeque::new(),
+            trace: None,
             rounds: Rounds::default(),
             ballot_counter: 0,
             replica_counter: 0,
@@ -64,10 +68,16 @@ impl Context {
     }
 
     pub(crate) fn send(&mut self, to: NodeRef, message: Message) {
+        self.send_in(self.trace, to, message);
+    }
+
+    /// Sends a message as part of a trace other than the present input's.
+    pub(crate) fn send_in(&mut self, trace: Option<Trace>, to: NodeRef, message: Message) {
+        let trace = trace.filter(|_| message.is_traced());
         if to.id == self.me.id {
-            self.local.push_back(message);
+            self.local.push_back((message, trace));
         } else {
-            self.effects.push_back(Effect::Send { to, message });
+            self.effects.push_back(Effect::Send { to, message, trace });
         }
     }
 

@@ -15,6 +15,7 @@ use crate::counters::RoundKind;
 use crate::homes::Lookup;
 use crate::message::{Answer, Attempt, Denied, Era, Message, Operation, Sighting, SlotSet};
 use crate::node::DhtNode;
+use crate::trace::Trace;
 use crate::tx::Ticket;
 use core::time::Duration;
 use rand_core::RngCore;
@@ -83,6 +84,7 @@ struct Open {
     stage: Stage,
     /// No attempt follows one that may have been executed.
     is_once: bool,
+    trace: Option<Trace>,
 }
 
 #[derive(Debug)]
@@ -250,6 +252,7 @@ impl DhtNode {
             backoff: BACKOFF_MIN,
             stage: Stage::Pausing,
             is_once,
+            trace: self.ctx.trace,
         };
         let is_read = matches!(open.operation, Operation::Get);
         if let Some(s) = self.gateway.sessions.get_mut(index) {
@@ -440,9 +443,11 @@ impl DhtNode {
             known: open.known,
             key: open.key.clone(),
             operation: open.operation.clone(),
+            trace: None,
         };
+        let trace = open.trace;
         self.gateway.schedule(deadline);
-        self.ctx.send(target, Message::Operation(attempt));
+        self.ctx.send_in(trace, target, Message::Operation(attempt));
     }
 
     fn pause(&mut self, index: usize) {

@@ -27,6 +27,7 @@ mod reign;
 mod replacement;
 mod scan;
 mod serve;
+pub mod trace;
 mod transfer;
 pub mod tx;
 
@@ -34,3 +35,4 @@ pub use api::{Effect, Event, Failure, Reply, Request, RequestId};
 pub use config::Config;
 pub use message::Message;
 pub use node::DhtNode;
+pub use trace::Trace;

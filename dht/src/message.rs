@@ -4,6 +4,7 @@
 //! record once and answers twice. Every vote travels with (epoch, tag); an answer about an interval travels
 //! with its extent.
 
+use crate::trace::Trace;
 use paxos::{Configuration, Granted, HomeState, Member};
 use ring::members::MemberInfo;
 use ring::{Extent, NodeId, NodeRef, Offset, RingId, Slot};
@@ -170,6 +171,8 @@ pub struct Attempt {
     pub key: Key,
     /// What to do.
     pub operation: Operation,
+    /// The trace it is part of, while it waits at its home; on its way that is told beside it.
+    pub trace: Option<Trace>,
 }
 
 /// The answer to an attempt.

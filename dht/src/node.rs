@@ -16,6 +16,7 @@ use crate::insight::Inspections;
 use crate::joining::Joining;
 use crate::message::{Message, Operation};
 use crate::replacement::Replacements;
+use crate::trace::Trace;
 use crate::tx::Transactions;
 use paxos::Acceptor;
 use rand_chacha::ChaCha8Rng;
@@ -127,6 +128,11 @@ impl DhtNode {
             left_waits: 0,
             needs_flush: false,
         }
+    }
+
+    /// The next input, and only that, is part of this trace.
+    pub fn set_trace(&mut self, trace: Option<Trace>) {
+        self.ctx.trace = trace;
     }
 
     /// A message from another node. Messages to another node id than this one's must not be given.
@@ -288,7 +294,9 @@ impl DhtNode {
     fn handle_local(&mut self) {
         let me = self.ctx.me;
         loop {
-            if let Some(m) = self.ctx.local.pop_front() {
+            self.ctx.trace = None;
+            if let Some((m, trace)) = self.ctx.local.pop_front() {
+                self.ctx.trace = trace;
                 self.dispatch(me, m);
             } else if let Some((ticket, reply)) = self.tx.inbox.pop_front() {
                 self.on_job_answer(ticket, reply);

@@ -11,6 +11,7 @@
 //! Source: `docs/protocol.md`, sections 3 and 4.
 
 use crate::message::{Answer, Attempt, Era, SlotSet};
+use crate::trace::Trace;
 use crate::tx::Blocked;
 use paxos::Configuration;
 use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
@@ -30,11 +31,12 @@ pub(crate) struct Origin {
     pub(crate) session: SessionId,
     pub(crate) seq: u64,
     pub(crate) attempt: u32,
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Origin {
     pub(crate) fn of(from: NodeRef, a: &Attempt) -> Origin {
-        Origin { from, session: a.session, seq: a.seq, attempt: a.attempt }
+        Origin { from, session: a.session, seq: a.seq, attempt: a.attempt, trace: a.trace }
     }
 }
 

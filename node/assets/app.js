@@ -7,8 +7,9 @@ import { ring } from "./ring.js";
 import { keys } from "./keys.js";
 import { node } from "./node.js";
 import { metrics } from "./metrics.js";
+import { transactions } from "./transactions.js";
 
-const PAGES = { overview, ring, keys, node, metrics };
+const PAGES = { overview, ring, keys, transactions, node, metrics };
 const main = document.getElementById("main");
 const connection = document.getElementById("connection");
 const banner = document.getElementById("banner");

@@ -37,13 +37,13 @@ export function table(caption, columns) {
 }
 
 function patchCell(td, cell) {
-  const { text: value, href, dot, badge, cls, title } = typeof cell === "object" ? cell : { text: cell };
-  const mark = JSON.stringify([value, href, dot, badge, cls, title]);
+  const { text: value, href, dot, badge, cls, title, make, mark: made } = typeof cell === "object" ? cell : { text: cell };
+  const mark = JSON.stringify([value, href, dot, badge, cls, title, made]);
   if (td.dataset.mark === mark) return;
   td.dataset.mark = mark;
   td.className = cls ?? "";
   td.title = title ?? "";
-  const inner = badge ? h("span", { class: `badge ${badge}` }, value) : href ? h("a", { href }, value) : value;
+  const inner = make ? make() : badge ? h("span", { class: `badge ${badge}` }, value) : href ? h("a", { href }, value) : value;
   td.replaceChildren(...(dot === undefined ? [] : [h("span", { class: `dot ${dot}` })]), inner);
 }
 

@@ -2,36 +2,8 @@
 
 import { ask, errorBox, h, patchRows, table } from "./dom.js";
 import { colour } from "./live.js";
-
-const TYPES = [
-  ["string", "text"], ["integer", "integer"], ["double", "double"], ["bool", "true / false"],
-  ["json", "list or object (JSON)"], ["bytes", "bytes (base64)"], ["null", "null"],
-];
-
-let count = 0;
-
-/** Fields for a typed value. */
-function valueFields(kind, value) {
-  count += 1;
-  const type = h("select", { id: `type-${count}` }, TYPES.map(([v, name]) => h("option", { value: v }, name)));
-  const area = h("textarea", { id: `value-${count}`, spellcheck: "false" });
-  type.value = kind;
-  area.value = value;
-  const box = h("div", { class: "grow" }, h("label", { for: area.id }, "Value"), area);
-  const fit = () => { box.hidden = type.value === "null"; };
-  type.addEventListener("change", fit);
-  fit();
-  const element = h("div", { class: "row top" }, h("div", { class: "type" }, h("label", { for: type.id }, "Type"), type), box);
-  return { element, read: () => ({ type: type.value, text: type.value === "null" ? "null" : area.value }) };
-}
-
-const valueBox = (v) => (v === null
-  ? h("p", { class: "soft" }, "The key is not there.")
-  : h("div", {}, h("p", { class: "soft small" }, `${v.type}, ${v.bytes.toLocaleString("en")} bytes encoded`),
-    h("pre", { class: "value", tabindex: "0", "aria-label": "Value" }, v.text),
-    v.whole ? null : h("p", { class: "soft small" }, "Shown in part: too long for a page.")));
-
-const said = (tone, ...words) => h("div", { class: `said ${tone}`, role: "status" }, ...words);
+import { transact } from "./transact.js";
+import { said, valueBox, valueFields } from "./value.js";
 
 /** Versions per replica, each as the replica itself says. */
 async function replicas(key) {
@@ -135,7 +107,7 @@ export function keys() {
       h("form", { class: "card stack", onsubmit: (e) => { e.preventDefault(); add(); } }, h("h2", {}, "Add"),
         h("div", {}, h("label", { for: "add-key" }, "New key"), addKey), addValue.element,
         h("div", { class: "row" }, h("button", { class: "main", type: "submit" }, "Add")), addSaid)),
-    result);
+    result, transact());
   return { element, close: () => {} };
 }
 keys.title = "Keys";

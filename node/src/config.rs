@@ -143,6 +143,20 @@ pub const SETTINGS: &[Setting] = &[
         "Give up (exit 11) if no ring lets the node in for this; 0 tries for ever",
     ),
     setting(
+        "otlp-endpoint",
+        &["KVNODE_OTLP_ENDPOINT"],
+        "URL",
+        "",
+        "The OpenTelemetry collector that gets traces, as http://127.0.0.1:4317 (OTLP over gRPC); none traces nothing",
+    ),
+    setting(
+        "trace-ratio",
+        &["KVNODE_TRACE_RATIO"],
+        "PART",
+        "1",
+        "The part of operations that is traced where the client does not say, from 0 to 1",
+    ),
+    setting(
         "log",
         &["KVNODE_LOG", "RUST_LOG"],
         "FILTER",

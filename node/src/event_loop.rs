@@ -11,10 +11,11 @@
 
 use crate::handle::Call;
 use crate::http::PROBE_KEY;
-use crate::metrics::{OperationKind, Traffic};
+use crate::metrics::{OperationKind, Traffic, outcome};
 use crate::peer::{PeerInput, Peers, Transport};
+use crate::traces::{Open, Tracer};
 use dht::counters::MessageKind;
-use dht::{DhtNode, Effect, Event, Message, Reply, Request, RequestId};
+use dht::{DhtNode, Effect, Event, Message, Reply, Request, RequestId, Trace};
 use ring::{NodeRef, Time};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ impl Clock {
 struct Asker {
     reply: oneshot::Sender<Reply>,
     operation: Option<(OperationKind, Time)>,
+    span: Option<Open>,
 }
 
 fn operation_kind(request: &Request) -> Option<OperationKind> {
@@ -83,8 +85,9 @@ pub struct EventLoop {
     events: mpsc::Sender<Event>,
     askers: HashMap<RequestId, Asker>,
     traffic: Arc<Traffic>,
+    tracer: Option<Tracer>,
     request_last: u64,
-    to_self: VecDeque<Message>,
+    to_self: VecDeque<(Message, Option<Trace>)>,
 }
 
 impl EventLoop {
@@ -107,9 +110,15 @@ impl EventLoop {
             calls,
             events,
             askers: HashMap::new(),
+            tracer: None,
             request_last: 0,
             to_self: VecDeque::new(),
         }
+    }
+
+    /// The same loop, which tells of its operations.
+    pub fn with_tracer(self, tracer: Option<Tracer>) -> EventLoop {
+        EventLoop { tracer, ..self }
     }
 
     /// Runs until every [`crate::handle::NodeHandle`] is gone.
@@ -158,7 +167,8 @@ impl EventLoop {
         let mut own = self.to_self.len().min(INPUTS_PER_TURN_MAX);
         while own > 0 {
             own -= 1;
-            let Some(message) = self.to_self.pop_front() else { break };
+            let Some((message, trace)) = self.to_self.pop_front() else { break };
+            self.node.set_trace(trace);
             self.node.handle_message(self.clock.now(), self.me, message);
             taken += 1;
         }
@@ -180,11 +190,15 @@ impl EventLoop {
     fn take_input(&mut self, input: PeerInput) -> usize {
         let now = self.clock.now();
         match input {
-            PeerInput::Messages { from, messages } => {
+            PeerInput::Messages { from, messages, traces } => {
                 let count = messages.len();
-                for message in messages {
+                let mut traces = traces.into_iter().peekable();
+                for (i, message) in messages.into_iter().enumerate() {
                     self.traffic.received(MessageKind::of(&message));
-                    self.node.handle_message(now, from, message);
+                    match traces.next_if(|(at, _)| *at == i) {
+                        Some((_, trace)) => self.take_traced(from, message, trace),
+                        None => self.node.handle_message(now, from, message),
+                    }
                 }
                 count
             }
@@ -195,28 +209,65 @@ impl EventLoop {
         }
     }
 
+    /// A message that is part of a trace: what it causes is part of its span here, or, where this node does not
+    /// trace, of the span it came from.
+    fn take_traced(&mut self, from: NodeRef, message: Message, trace: Trace) {
+        let now = self.clock.now();
+        let tracer = self.tracer.as_mut();
+        let span = tracer.and_then(|t| t.begin_message(from, &message, trace, now));
+        self.node.set_trace(Some(span.map_or(trace, |s| s.trace())));
+        self.node.handle_message(now, from, message);
+        if let (Some(tracer), Some(span)) = (&self.tracer, span) {
+            tracer.end_message(span, self.clock.now());
+        }
+    }
+
     fn take_call(&mut self, call: Call) -> usize {
         self.request_last += 1;
         let id = RequestId(self.request_last);
         let now = self.clock.now();
         let operation = operation_kind(&call.request).map(|kind| (kind, now));
-        self.askers.insert(id, Asker { reply: call.reply, operation });
+        if operation.is_some_and(|(kind, _)| kind != OperationKind::Probe) {
+            self.note_keys(&call.request);
+        }
+        let tracer = self.tracer.as_mut();
+        let span = tracer.zip(operation).and_then(|(t, (kind, _))| t.begin_operation(kind, call.parent, now));
+        self.node.set_trace(span.map(|s| s.trace()));
+        self.askers.insert(id, Asker { reply: call.reply, operation, span });
         self.node.handle_request(now, id, call.request);
         1
+    }
+
+    /// Counts the keys that a client uses.
+    fn note_keys(&self, request: &Request) {
+        let hot = &self.traffic.recent.hot;
+        if let Request::Get { key } | Request::Change { key, .. } = request {
+            hot.used(key);
+        } else if let Request::Transact(t) = request {
+            t.steps.iter().for_each(|s| hot.used(&s.key));
+        }
     }
 
     fn carry_out(&mut self) {
         while let Some(effect) = self.node.poll_effect() {
             match effect {
-                Effect::Send { to, message } if to.id == self.me.id => self.to_self.push_back(message),
-                Effect::Send { to, message } => {
+                Effect::Send { to, message, trace } if to.id == self.me.id => {
+                    self.to_self.push_back((message, trace));
+                }
+                Effect::Send { to, message, trace } => {
                     self.traffic.sent(MessageKind::of(&message));
-                    self.transport.stage(to, message);
+                    if let Some(tracer) = &mut self.tracer {
+                        tracer.sends(&message, self.clock.now());
+                    }
+                    self.transport.stage_traced(to, message, trace);
                 }
                 Effect::Reply { id, reply } => {
                     if let Some(asker) = self.askers.remove(&id) {
                         if let Some((kind, began)) = asker.operation {
                             self.traffic.answered(kind, &reply, self.clock.now().since(began));
+                        }
+                        if let (Some(tracer), Some(span)) = (&self.tracer, asker.span) {
+                            tracer.end_operation(span, outcome(&reply), self.clock.now());
                         }
                         // Whoever does not wait any more does not want to know.
                         let _ = asker.reply.send(reply);
@@ -229,6 +280,9 @@ impl EventLoop {
                     }
                 }
             }
+        }
+        while let Some(report) = self.node.poll_report() {
+            self.traffic.recent.note(&report);
         }
         self.transport.flush();
     }

@@ -6,6 +6,7 @@
 //! 2. Dropping a waiting future never cancels an operation: the core finishes it on its own and the reply goes
 //!    nowhere.
 
+use crate::traces::Parent;
 use dht::{Reply, Request};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +21,8 @@ pub struct NodeHandle {
 pub struct Call {
     /// What is asked.
     pub request: Request,
+    /// The client's span that it is part of.
+    pub parent: Option<Parent>,
     /// Where the answer goes; the asker may have gone.
     pub reply: oneshot::Sender<Reply>,
 }
@@ -56,8 +59,13 @@ impl NodeHandle {
 
     /// Hands `request` over, waits for room if necessary, and does not wait for the answer.
     pub async fn submit(&self, request: Request) -> Result<Pending, Closed> {
+        self.submit_in(None, request).await
+    }
+
+    /// The same for what is part of a client's span.
+    pub async fn submit_in(&self, parent: Option<Parent>, request: Request) -> Result<Pending, Closed> {
         let (reply, answer) = oneshot::channel();
-        self.calls.send(Call { request, reply }).await.map_err(|_| Closed::NotTaken)?;
+        self.calls.send(Call { request, parent, reply }).await.map_err(|_| Closed::NotTaken)?;
         Ok(Pending(answer))
     }
 

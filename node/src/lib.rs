@@ -21,3 +21,4 @@ pub mod scalaris;
 pub mod seeds;
 pub mod serve;
 pub mod signals;
+pub mod traces;

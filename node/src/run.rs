@@ -16,6 +16,7 @@ use crate::run_error::RunError;
 use crate::scalaris::{Spec, VirtualNodes};
 use crate::seeds::{HostPort, StartRequest, start_and_resolve};
 use crate::signals::{StopSignal, StopSignals};
+use crate::traces::{TraceSettings, Tracer};
 use core::time::Duration;
 use dht::message::JoinRefusal;
 use dht::{Config, DhtNode, Event, Reply, Request};
@@ -83,6 +84,8 @@ pub struct Settings {
     pub join_timeout: Option<Duration>,
     /// How long handing over may take at the end.
     pub leave_timeout: Duration,
+    /// Where spans go, if operations are traced.
+    pub traces: Option<TraceSettings>,
     /// The settings as they are shown.
     pub shown: Vec<SettingShown>,
 }
@@ -101,6 +104,7 @@ impl Default for Settings {
             connections_max: 10_000,
             join_timeout: Some(Duration::from_secs(60)),
             leave_timeout: Duration::from_secs(9),
+            traces: None,
             shown: Vec::new(),
         }
     }
@@ -153,8 +157,16 @@ impl Process {
         let (events_in, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let peers = Peers::new(node, settings.peers.clone(), inputs);
         let clock = Clock::start();
+        let tracer = match &settings.traces {
+            Some(t) => Some(
+                Tracer::start(t, node, clock.now(), random()?, Arc::clone(peers.traffic()))
+                    .map_err(|cause| RunError::Internal { cause })?,
+            ),
+            None => None,
+        };
         let core = DhtNode::new(settings.core.clone(), node, Some(client_addr), random()?, clock.now());
-        let event_loop = EventLoop::new(core, clock, Arc::clone(&peers), inputs_waiting, calls, events_in);
+        let event_loop = EventLoop::new(core, clock, Arc::clone(&peers), inputs_waiting, calls, events_in)
+            .with_tracer(tracer);
 
         let shutdown = CancellationToken::new();
         let (joined, joined_seen) = watch::channel(false);
@@ -190,6 +202,7 @@ impl Process {
             traffic: Arc::clone(peers.traffic()),
             peers: Some(Arc::clone(&peers)),
             journal: journal.clone(),
+            is_tracing: settings.traces.is_some(),
             settings: settings.shown.clone(),
             connections_max: settings.connections_max,
             ..ServerInfo::new(addr, client_addr)

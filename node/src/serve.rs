@@ -7,6 +7,7 @@ use crate::logging::{self, LogFormat};
 use crate::run::{self, Listen};
 use crate::run_error::RunError;
 use crate::seeds::HostPort;
+use crate::traces::TraceSettings;
 
 /// Runs the server until it is told to stop. Does not return after a clean end: the process exits at once,
 /// without waiting for tasks that are left.
@@ -56,6 +57,7 @@ fn process_settings(s: Settings) -> run::Settings {
         connections_max: s.connections_max,
         jsonrpc_bytes_max: s.jsonrpc_bytes_max,
         join_timeout: s.join_timeout,
+        traces: s.otlp_endpoint.map(|endpoint| TraceSettings { endpoint, per_million: s.trace_per_million }),
         ..run::Settings::default()
     }
 }

@@ -161,7 +161,7 @@ async fn a_message_by_address_reaches_whoever_listens_and_names_its_sender() {
     let (mut a, mut b) = (node(1).await, node(2).await);
     a.send(NodeRef { id: NodeId::ANY, addr: b.me.addr }, abort(5));
     match b.input().await {
-        PeerInput::Messages { from, messages } => assert_eq!((from, messages), (a.me, vec![abort(5)])),
+        PeerInput::Messages { from, messages, .. } => assert_eq!((from, messages), (a.me, vec![abort(5)])),
         PeerInput::Lost(peer) => panic!("lost {peer}"),
     }
     // To its own address goes nothing.

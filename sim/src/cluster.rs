@@ -432,7 +432,7 @@ impl<M: Machine> Cluster<M> {
             let me = p.me;
             match p.machine.poll_effect() {
                 None => break,
-                Some(Effect::Send { to, message }) => self.send(me, to, message)?,
+                Some(Effect::Send { to, message, .. }) => self.send(me, to, message)?,
                 Some(Effect::Reply { id, reply }) => has_left |= self.reply(node, id, reply)?,
                 Some(Effect::Announce(event)) => self.announce(node, event),
             }

@@ -246,6 +246,7 @@ mod tests {
             known: 0,
             key: store::Key::new(b"k"),
             operation: dht::message::Operation::Get,
+            trace: None,
         });
         let mut out = Vec::new();
         for _ in 0..500 {

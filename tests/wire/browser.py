@@ -10,7 +10,7 @@ import time
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
-PAGES = ["overview", "ring", "keys", "node", "metrics"]
+PAGES = ["overview", "ring", "keys", "transactions", "node", "metrics"]
 SIZES = {"wide": (1280, 860), "small": (420, 860)}
 HOSTILE = "\"'><img src=x onerror=window.owned=1><script>window.owned=1</script>{{7*7}}\u202e"
 DRAW_MILLISECONDS_MAX = 200
@@ -110,6 +110,74 @@ def hostile(a, b):
         assert tab.locator("main img").count() == 0, "a hostile value became an element"
     go(b, "keys")
     print("hostile keys and values: no script ran")
+
+
+def part(form, number, key, verb, value=None, kind=None):
+    row = form.locator(".part").nth(number)
+    row.get_by_label("Key", exact=True).fill(key)
+    row.get_by_label("What to do").select_option(verb)
+    if kind:
+        row.get_by_label("Type").select_option(kind)
+    if value is not None:
+        row.get_by_role("textbox", name="Value").fill(value)
+
+
+def several_at_once(a, b):
+    """A transfer between two keys, a conflict of two tabs, and the page that tells of both."""
+    form = a.locator("#transact")
+    part(form, 0, "from", "put", "100", "integer")
+    part(form, 1, "to", "put", "0", "integer")
+    form.get_by_role("button", name="Commit").click()
+    expect(form.get_by_text("Committed: 2 operations")).to_be_visible()
+    part(form, 0, "from", "add", "-30")
+    part(form, 1, "to", "add", "30")
+    form.get_by_role("button", name="Commit").click()
+    expect(form.get_by_text("Committed: 2 operations")).to_be_visible()
+    look_up(b, "to")
+    expect(b.locator("section.card pre.value").first).to_have_text("30")
+    # What was read is changed by another tab before it is committed.
+    part(form, 0, "from", "get")
+    part(form, 1, "to", "get")
+    form.get_by_role("button", name="Read", exact=True).click()
+    expect(form.locator(".seen pre.value")).to_have_text(["70", "30"])
+    form.locator(".part").nth(1).get_by_label("What to do").select_option("put")
+    form.locator(".part").nth(1).get_by_role("textbox", name="Value").fill("1000")
+    b.locator("form textarea").nth(1).fill("31")
+    b.get_by_role("button", name="Save if unchanged").click()
+    expect(b.get_by_text("Saved.")).to_be_visible()
+    form.get_by_role("button", name="Commit").click()
+    box = form.locator(".conflict")
+    expect(box).to_contain_text("nothing was written")
+    expect(box.locator("code")).to_have_text("to")
+    look_up(b, "to")
+    expect(b.locator("section.card pre.value").first).to_have_text("31")
+    box.get_by_role("button", name="Read again").click()
+    expect(form.locator(".seen pre.value")).to_have_text(["70", "31"])
+    # A sum with what is no number fails as a whole.
+    add(b, "words", "hello")
+    expect(b.get_by_text("Added")).to_be_visible()
+    part(form, 0, "from", "put", "0", "integer")
+    part(form, 1, "words", "add", "5")
+    form.get_by_role("button", name="Commit").click()
+    expect(form.get_by_text("Not committed")).to_be_visible()
+    look_up(b, "from")
+    expect(b.locator("section.card pre.value").first).to_have_text("70")
+    go(a, "transactions")
+    table = a.get_by_role("table", name="Transactions, newest first").locator("tbody tr")
+    expect(table.filter(has_text="committed").filter(has_text="writes from, to").first).to_contain_text("decide")
+    expect(table.filter(has_text="conflict").first).to_contain_text("others changed or held its keys: to")
+    expect(table.filter(has_text="the operation on words failed").first).to_be_visible()
+    hot = a.get_by_role("table", name="Hot keys").locator("tbody tr")
+    expect(hot.filter(has_text="from").first).to_be_visible()
+    a.get_by_label("Show").select_option("troubled")
+    expect(table.filter(has_text="decide")).to_have_count(0)
+    # Another node tells of it some seconds later.
+    go(b, "transactions")
+    rows = b.get_by_role("table", name="Transactions, newest first").locator("tbody tr")
+    expect(rows.filter(has_text="others changed or held its keys").first).to_be_visible(timeout=20000)
+    for tab in (a, b):
+        go(tab, "keys")
+    print("transactions: committed, a conflict and a failure, nothing in part; shown on two nodes' pages")
 
 
 def look_at_all(browser):
@@ -237,6 +305,7 @@ def main():
         expect.set_options(timeout=10000)
         a, b = keys_on_two_nodes(context)
         conflict(a, b)
+        several_at_once(a, b)
         hostile(a, b)
         a.close()
         b.close()

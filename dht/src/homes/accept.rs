@@ -51,11 +51,12 @@ impl DhtNode {
         let (home, era, serial) = (r.home, r.era(), r.serial);
         let stamp = Stamp { ballot: r.ballot, n };
         let record = f.record.clone();
+        let trace = f.waiters.iter().find_map(|w| w.origin.trace);
         let (anchor, counted) = (r.anchor, SlotSet(f.granted.0 | f.low.0));
         let voters = self.voters(at.0, counted);
         for (to, slots) in voters.remote() {
             let m = Message::Accept { home, slots, key: at.1.clone(), stamp, era, record: record.clone() };
-            self.ctx.send(to, m);
+            self.ctx.send_in(trace, to, m);
         }
         // The anchor votes first: a quorum of other slots here would let the next operation be performed on what
         // the anchor still holds from before.

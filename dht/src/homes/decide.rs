@@ -214,6 +214,7 @@ mod tests {
             known,
             key: Key::new(b"key"),
             operation: Operation::Change(change),
+            trace: None,
         }
     }
 

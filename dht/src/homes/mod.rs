@@ -27,6 +27,7 @@ mod union;
 use crate::message::{Answer, Attempt, ConfirmItem, Message, SlotSet};
 use crate::node::DhtNode;
 use crate::reign::{Flight, Origin, Phase, Reigns};
+use crate::trace::Trace;
 use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -43,6 +44,8 @@ struct Round {
     items: Vec<(ConfirmItem, SlotSet)>,
     resend_at: Time,
     sends: u32,
+    /// The trace of one of the operations that wait for it.
+    trace: Option<Trace>,
 }
 
 /// The homes of one node.
@@ -138,7 +141,8 @@ impl DhtNode {
     }
 
     /// An attempt of a client's operation.
-    pub(crate) fn on_operation(&mut self, from: NodeRef, a: Attempt) {
+    pub(crate) fn on_operation(&mut self, from: NodeRef, mut a: Attempt) {
+        a.trace = self.ctx.trace;
         let (home, offset) = self.ctx.space.locate(a.key.as_bytes());
         let mut hint = None;
         if self.homes.reigns.find(home, offset).is_none()

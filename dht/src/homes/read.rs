@@ -50,9 +50,11 @@ impl DhtNode {
         self.homes.has_readers = false;
         let round = self.homes.next_round();
         let mut items = Vec::new();
+        let mut trace = None;
         for r in self.homes.reigns.iter_mut() {
             if r.is_reigning() && r.readers.iter().any(|x| x.round == round) {
                 r.sent_round = round;
+                trace = trace.or_else(|| r.readers.iter().find_map(|x| x.origin.trace));
                 let item = ConfirmItem {
                     home: r.home,
                     slots: SlotSet::default(),
@@ -70,7 +72,7 @@ impl DhtNode {
         self.homes.last_round = round;
         let resend_at = self.ctx.now + self.ctx.config.vote_timeout;
         self.homes.schedule(resend_at);
-        self.homes.rounds.insert(round, Round { items, resend_at, sends: 1 });
+        self.homes.rounds.insert(round, Round { items, resend_at, sends: 1, trace });
         self.transmit_confirm(round);
     }
 
@@ -78,6 +80,7 @@ impl DhtNode {
         let Some(r) = self.homes.rounds.get(&round) else { return };
         let mut remote: BTreeMap<NodeRef, Vec<(u32, ConfirmItem)>> = BTreeMap::new();
         let mut here = Vec::new();
+        let trace = r.trace;
         for (i, (item, granted)) in r.items.iter().enumerate() {
             let i = u32::try_from(i).unwrap_or(u32::MAX);
             let voters = self.voters(item.extent.lo, *granted);
@@ -96,7 +99,7 @@ impl DhtNode {
                 }
                 all.push(item);
             }
-            self.ctx.send(to, Message::Confirm { round, items: all });
+            self.ctx.send_in(trace, to, Message::Confirm { round, items: all });
         }
         let vote = |(i, slot, item): (u32, Slot, ConfirmItem)| {
             (i, slot, self.acceptors.confirm(slot, item.extent, item.home, item.ballot, item.era))

@@ -72,9 +72,11 @@ impl DhtNode {
         let have = self.acceptors.entry(r.anchor, at.0, &at.1).map(|e| e.stamp);
         let seen =
             s.sightings.iter().fold(SlotSet::default(), |seen, g| SlotSet(seen.0 | SlotSet::one(g.slot).0));
+        let trace = r.keys.get(at).and_then(|k| k.queue.iter().find_map(|(_, a)| a.trace));
         let voters = self.voters(at.0, seen);
         for (to, slots) in voters.remote() {
-            self.ctx.send(to, Message::Sync { rpc, home, slots, key: at.1.clone(), ballot, era, have });
+            let m = Message::Sync { rpc, home, slots, key: at.1.clone(), ballot, era, have };
+            self.ctx.send_in(trace, to, m);
         }
         for slot in voters.here.iter() {
             let answer = self.acceptors.vote(slot, at.0, era, |a| {

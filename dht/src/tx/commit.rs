@@ -17,6 +17,7 @@ use crate::api::{Failure, Reply, Transact, Transacted, TxOutcome};
 use crate::message::Operation;
 use crate::plant::Plant;
 use crate::tx::log::{Step, TxLog, fetch};
+use crate::tx::report::{Trail, TxPhase, TxReport};
 use core::time::Duration;
 use ring::Time;
 use store::{Intent, Key, Ledger, LedgerChange, OpId, Refusal, Seen, TxChange, TxId, Verdict};
@@ -110,11 +111,20 @@ pub(crate) struct Commit {
     /// Whether the client has its reply although the outcome is not known here.
     is_told: bool,
     tx: Option<TxId>,
+    /// What it went through, where that is told.
+    trail: Option<Box<Trail>>,
 }
 
 impl Commit {
     /// A transaction that has met so many conflicts; `op` names its commit.
-    pub(crate) fn new(asked: Transact, op: OpId, conflicts: u32, began: Time, terms: Terms) -> Commit {
+    pub(crate) fn new(
+        asked: Transact,
+        op: OpId,
+        conflicts: u32,
+        began: Time,
+        terms: Terms,
+        trail: Option<Box<Trail>>,
+    ) -> Commit {
         let log = asked.log.clone();
         Commit {
             asked,
@@ -135,7 +145,39 @@ impl Commit {
             may_end: false,
             is_told: false,
             tx: None,
+            trail,
         }
+    }
+
+    /// Notes what it does now, if it is to be told later.
+    pub(crate) fn note_phase(&mut self, now: Time) {
+        let phase = match self.stage {
+            Stage::Fetching => TxPhase::Read,
+            Stage::Installing => TxPhase::Install,
+            Stage::Opening => TxPhase::Open,
+            Stage::Locking => TxPhase::Lock,
+            Stage::Validating => TxPhase::Validate,
+            Stage::Deciding => TxPhase::Decide,
+            Stage::Settling | Stage::Aborting => TxPhase::LookUp,
+            Stage::Ending => return,
+        };
+        if let Some(trail) = &mut self.trail {
+            trail.enter(phase, now);
+        }
+    }
+
+    /// What it went through, with this reply at its end.
+    pub(crate) fn report(&mut self, now: Time, reply: &Reply) -> Option<TxReport> {
+        let (began, conflicts) = (self.began, self.conflicts);
+        self.trail.as_mut()?.report(began, now, conflicts, &self.log, reply)
+    }
+
+    /// What it went through, for the next try after a conflict.
+    pub(crate) fn take_trail(&mut self, now: Time) -> Option<Box<Trail>> {
+        let mut trail = self.trail.take()?;
+        trail.meet(&self.conflict_keys);
+        trail.enter(TxPhase::Pause, now);
+        Some(trail)
     }
 
     /// The commit's id.

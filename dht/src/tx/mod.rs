@@ -16,6 +16,7 @@ mod finish;
 mod home;
 mod ledgers;
 pub mod log;
+pub mod report;
 mod takeover;
 mod watch;
 
@@ -26,11 +27,13 @@ use crate::api::{Failure, Phase, Reply, RequestId, Transact};
 use crate::message::Operation;
 use crate::node::DhtNode;
 use crate::plant::Plant;
+use crate::trace::Trace;
 use commit::{Act, Commit, Terms};
 use core::time::Duration;
 use finish::{Finish, Progress};
 use ledgers::{LedgerAct, Ledgers};
 use rand_core::RngCore;
+use report::{Trail, TxReport};
 use ring::Time;
 use std::collections::{BTreeMap, VecDeque};
 use store::{Key, Ledger, OpId, SessionId, Stamp, TxId};
@@ -47,6 +50,8 @@ const SALTS_MAX: u32 = 4096;
 const STRANGER_WAIT: Duration = Duration::from_secs(1);
 /// An empty ledger of a live coordinator that stays as it is for so long is not in use.
 const ORPHAN_WAIT: Duration = Duration::from_secs(30);
+/// Reports that wait to be read; what comes after is not told.
+const REPORTS_MAX: usize = 1024;
 
 /// Which part of which job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,14 @@ enum Job {
     /// A client's transaction, and whom to reply to.
     Commit(Box<Commit>, Option<RequestId>),
     /// A transaction that begins anew after a pause.
-    Again { asked: Transact, op: OpId, conflicts: u32, began: Time, request: RequestId },
+    Again {
+        asked: Transact,
+        op: OpId,
+        conflicts: u32,
+        began: Time,
+        request: RequestId,
+        trail: Option<Box<Trail>>,
+    },
     /// Locks to be ended; the own entry that is finished with it, and whether that is committed.
     Finish(Finish, Option<bool>),
     /// A foreign lock.
@@ -81,6 +93,10 @@ enum Job {
 #[derive(Debug, Default)]
 pub(crate) struct Transactions {
     jobs: BTreeMap<u64, Job>,
+    /// The traces of jobs that are part of one.
+    traces: BTreeMap<u64, Trace>,
+    /// The trace of one of the transactions whose decisions go out together.
+    decides_in: Option<Trace>,
     last_job: u64,
     ledgers: Ledgers,
     last_ledger: u64,
@@ -97,6 +113,7 @@ pub(crate) struct Transactions {
     /// Clients' transactions.
     open_count: usize,
     next_look: Time,
+    reports: VecDeque<TxReport>,
 }
 
 impl Transactions {
@@ -104,6 +121,19 @@ impl Transactions {
         self.last_job += 1;
         self.jobs.insert(self.last_job, job);
         self.last_job
+    }
+
+    /// A job is over.
+    fn remove(&mut self, job: u64) -> Option<Job> {
+        self.traces.remove(&job);
+        self.jobs.remove(&job)
+    }
+
+    /// A job is part of a trace.
+    fn trace(&mut self, job: u64, trace: Option<Trace>) {
+        if let Some(trace) = trace {
+            self.traces.insert(job, trace);
+        }
     }
 
     /// Whether nothing is under way, no ledger is open and no lock is watched.
@@ -137,7 +167,14 @@ impl DhtNode {
         let op = asked.op.unwrap_or(OpId { session: SessionId(self.ctx.rng.next_u64()), seq: 1 });
         self.tx.open_count += 1;
         let (conflicts, now) = (asked.conflicts, self.ctx.now);
-        self.begin_commit(asked, op, conflicts, now, id);
+        let trail = self.ctx.config.tells_transactions.then(Box::default);
+        self.begin_commit(asked, op, conflicts, now, id, trail);
+    }
+
+    /// What a transaction of a client went through, once it has its reply; there is something to read only where
+    /// [`crate::Config::tells_transactions`] says so.
+    pub fn poll_report(&mut self) -> Option<TxReport> {
+        self.tx.reports.pop_front()
     }
 
     fn check_transaction(&self, asked: &Transact) -> Option<Failure> {
@@ -164,7 +201,15 @@ impl DhtNode {
         (self.tx.open_count >= c.transactions_max).then_some(Failure::Busy)
     }
 
-    fn begin_commit(&mut self, asked: Transact, op: OpId, conflicts: u32, began: Time, request: RequestId) {
+    fn begin_commit(
+        &mut self,
+        asked: Transact,
+        op: OpId,
+        conflicts: u32,
+        began: Time,
+        request: RequestId,
+        trail: Option<Box<Trail>>,
+    ) {
         let c = &self.ctx.config;
         let terms = Terms {
             window: c.transaction_window,
@@ -172,8 +217,9 @@ impl DhtNode {
             patience: c.transaction_patience,
             planted: self.ctx.planted(),
         };
-        let commit = Box::new(Commit::new(asked, op, conflicts, began, terms));
+        let commit = Box::new(Commit::new(asked, op, conflicts, began, terms, trail));
         let job = self.tx.add(Job::Commit(commit, Some(request)));
+        self.tx.trace(job, self.ctx.trace);
         self.with_commit(job, |commit, _, out| commit.begin(out));
     }
 
@@ -182,6 +228,7 @@ impl DhtNode {
         let Some(Job::Commit(commit, _)) = self.tx.jobs.get_mut(&job) else { return };
         let mut acts = Vec::new();
         f(commit, self.ctx.now, &mut acts);
+        commit.note_phase(self.ctx.now);
         for act in acts {
             self.act(job, act);
         }
@@ -200,13 +247,19 @@ impl DhtNode {
             }
             Act::Decide { tx, keys } => {
                 let mut out = Vec::new();
+                self.tx.decides_in = self.tx.traces.get(&job).copied().or(self.tx.decides_in);
                 self.tx.ledgers.decide(job, tx, keys, &mut out);
                 self.act_on_ledgers(out);
             }
             Act::Reply(reply) => {
-                if let Some(Job::Commit(_, request)) = self.tx.jobs.get_mut(&job)
+                if let Some(Job::Commit(commit, request)) = self.tx.jobs.get_mut(&job)
                     && let Some(id) = request.take()
                 {
+                    if let Some(report) = commit.report(self.ctx.now, &reply)
+                        && self.tx.reports.len() < REPORTS_MAX
+                    {
+                        self.tx.reports.push_back(report);
+                    }
                     self.reply_transaction(id, reply);
                 }
             }
@@ -217,11 +270,12 @@ impl DhtNode {
                     self.tx.ledgers.finished(&tx, true, self.ctx.now);
                 }
                 let finish = Finish::new(tx, keys, self.ctx.config.transaction_window);
-                let job = self.tx.add(Job::Finish(finish, Some(is_committed)));
-                self.go_on_finishing(job);
+                let ends = self.tx.add(Job::Finish(finish, Some(is_committed)));
+                self.tx.trace(ends, self.tx.traces.get(&job).copied());
+                self.go_on_finishing(ends);
             }
             Act::End => {
-                self.tx.jobs.remove(&job);
+                self.tx.remove(job);
             }
         }
     }
@@ -237,13 +291,17 @@ impl DhtNode {
         let Some(request) = request.take() else { return };
         let (asked, op, began) = (commit.asked.clone(), commit.op(), commit.began);
         let conflicts = commit.conflicts.saturating_add(1);
+        let trail = commit.take_trail(self.ctx.now);
         let pause = self.ctx.jitter(CONFLICT_PAUSE * conflicts.min(16));
-        let again = self.tx.add(Job::Again { asked, op, conflicts, began, request });
+        let again = self.tx.add(Job::Again { asked, op, conflicts, began, request, trail });
+        self.tx.trace(again, self.tx.traces.get(&job).copied());
         self.wake_job(self.ctx.now + pause, again);
     }
 
     fn ask(&mut self, job: u64, part: usize, key: Key, operation: Operation) {
+        let before = core::mem::replace(&mut self.ctx.trace, self.tx.traces.get(&job).copied());
         self.begin_job_operation(Ticket { job, part }, key, operation, false);
+        self.ctx.trace = before;
     }
 
     fn wake_job(&mut self, at: Time, job: u64) {
@@ -287,7 +345,7 @@ impl DhtNode {
                     self.with_commit(job, |c, _, out| c.on_decided(decided, out));
                 }
                 LedgerAct::Over(job) => {
-                    self.tx.jobs.remove(&job);
+                    self.tx.remove(job);
                 }
             }
         }
@@ -304,7 +362,7 @@ impl DhtNode {
             Progress::Waits => {}
             Progress::Pauses => self.wake_job(self.ctx.now + PAUSE, job),
             Progress::Over => {
-                if let Some(Job::Finish(finish, own)) = self.tx.jobs.remove(&job) {
+                if let Some(Job::Finish(finish, own)) = self.tx.remove(job) {
                     match own {
                         Some(is_committed) => {
                             self.tx.ledgers.finished(&finish.tx, is_committed, self.ctx.now);
@@ -367,7 +425,7 @@ impl DhtNode {
             }
             takeover::Step::Pause => self.wake_job(self.ctx.now + PAUSE, job),
             takeover::Step::Over => {
-                if let Some(Job::Takeover(t)) = self.tx.jobs.remove(&job) {
+                if let Some(Job::Takeover(t)) = self.tx.remove(job) {
                     self.tx.takeovers.remove(&t.key);
                 }
             }
@@ -378,7 +436,9 @@ impl DhtNode {
     pub(crate) fn flush_transactions(&mut self) {
         let mut out = Vec::new();
         self.tx.ledgers.flush(self.ctx.now, self.ctx.config.ledger_idle_max, &mut out);
+        self.ctx.trace = self.tx.decides_in.take();
         self.act_on_ledgers(out);
+        self.ctx.trace = None;
     }
 
     /// When [`DhtNode::scan_transactions`] has something to do.
@@ -400,10 +460,13 @@ impl DhtNode {
                 None | Some(Job::Ledger) => {}
                 Some(Job::Commit(..)) => self.with_commit(job, |c, _, out| c.resume(out)),
                 Some(Job::Again { .. }) => {
-                    if let Some(Job::Again { asked, op, conflicts, began, request }) =
-                        self.tx.jobs.remove(&job)
+                    let trace = self.tx.traces.get(&job).copied();
+                    if let Some(Job::Again { asked, op, conflicts, began, request, trail }) =
+                        self.tx.remove(job)
                     {
-                        self.begin_commit(asked, op, conflicts, began, request);
+                        self.ctx.trace = trace;
+                        self.begin_commit(asked, op, conflicts, began, request, trail);
+                        self.ctx.trace = None;
                     }
                 }
                 Some(Job::Finish(..)) => self.go_on_finishing(job),
@@ -551,6 +614,7 @@ impl DhtNode {
             self.reply_transaction(request, Reply::Failed(f));
         }
         self.tx.ledgers = Ledgers::default();
+        self.tx.traces.clear();
         self.tx.watches.clear();
         self.tx.takeovers.clear();
         self.tx.wakes.clear();

@@ -148,6 +148,34 @@ fn decimal(digits: &str, unit: u64) -> Option<u64> {
     u64::try_from(value).ok()
 }
 
+/// The address of a collector of traces; empty means none.
+pub(super) fn collector(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let uri: http::Uri = text.parse().map_err(|e| format!("\"{text}\" is not a URL: {e}"))?;
+    match uri.scheme_str() {
+        Some("http") if uri.host().is_some() => Ok(Some(text.to_owned())),
+        Some("https") => {
+            Err("spans are sent unencrypted; let a collector on this machine pass them on".to_owned())
+        }
+        _ => Err(format!("\"{text}\" is not like http://127.0.0.1:4317")),
+    }
+}
+
+/// A part from 0 to 1, in millionths.
+pub(super) fn per_million(text: &str) -> Result<u32, String> {
+    let wrong = || format!("\"{text}\" is not a number from 0 to 1");
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits: String = part.chars().chain("000000".chars()).take(6).collect();
+    if part.len() > 6 || !part.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("{}, with at most six digits after the point", wrong()));
+    }
+    let whole: u32 = whole.parse().ok().filter(|w| *w <= 1).ok_or_else(wrong)?;
+    let all = whole * 1_000_000 + digits.parse::<u32>().map_err(|_| wrong())?;
+    if all > 1_000_000 { Err(wrong()) } else { Ok(all) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,5 +213,17 @@ mod tests {
         assert_eq!(host("fd00::3", 14195).map(|h| h.to_string()), Ok("[fd00::3]:14195".to_owned()));
         assert!(host("a b", 1).is_err());
         assert!(host("a:b", 1).is_err());
+    }
+
+    #[test]
+    fn a_part_is_read_to_the_millionth() {
+        for (text, millionths) in
+            [("1", 1_000_000), ("0", 0), ("0.25", 250_000), ("1.0", 1_000_000), ("0.000001", 1)]
+        {
+            assert_eq!(per_million(text), Ok(millionths), "{text}");
+        }
+        for text in ["", "2", "1.1", "-1", "0.x", "0.0000001", "one"] {
+            assert!(per_million(text).is_err(), "{text}");
+        }
     }
 }

@@ -42,6 +42,10 @@ pub struct Settings {
     pub dead_after: Duration,
     /// The node gives up if it is in no ring after this; none tries for ever.
     pub join_timeout: Option<Duration>,
+    /// The collector that gets traces; none traces nothing.
+    pub otlp_endpoint: Option<String>,
+    /// How many of a million operations are traced where the client does not say.
+    pub trace_per_million: u32,
     /// What is logged.
     pub log: String,
 }
@@ -94,6 +98,8 @@ impl Settings {
             suspect_after: time("suspect-after")?,
             dead_after: time("dead-after")?,
             join_timeout: (!join_timeout.is_zero()).then_some(join_timeout),
+            otlp_endpoint: checked(layers, "otlp-endpoint", parse::collector)?,
+            trace_per_million: checked(layers, "trace-ratio", parse::per_million)?,
             log: layers.get("log").0.to_owned(),
         };
         s.check(layers)?;
@@ -134,6 +140,7 @@ impl Settings {
             ping_interval: self.ping_interval,
             suspect_after: self.suspect_after,
             dead_after: self.dead_after,
+            tells_transactions: true,
             ..dht::Config::default()
         }
     }
@@ -200,6 +207,9 @@ mod tests {
             ("connections-max", "0"),
             ("requests-max", "many"),
             ("create", "perhaps"),
+            ("otlp-endpoint", "127.0.0.1:4317"),
+            ("otlp-endpoint", "https://127.0.0.1:4317"),
+            ("trace-ratio", "2"),
         ] {
             let bad = with(&[(name, value)]).expect_err("refused");
             assert!(bad.message.contains(name) && bad.fix.contains("--"), "{bad}");

@@ -32,6 +32,9 @@ assets! {
     "/ui/ring.js" "ring.js" JS;
     "/ui/picture.js" "picture.js" JS;
     "/ui/keys.js" "keys.js" JS;
+    "/ui/transact.js" "transact.js" JS;
+    "/ui/value.js" "value.js" JS;
+    "/ui/transactions.js" "transactions.js" JS;
     "/ui/node.js" "node.js" JS;
     "/ui/metrics.js" "metrics.js" JS;
     "/ui/chart.js" "chart.js" JS;

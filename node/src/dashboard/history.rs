@@ -206,6 +206,7 @@ pub(super) async fn keep_own(api: Api, traffic: Arc<Traffic>, shutdown: Cancella
         pause = SPAN;
         let Ok(Reply::Status(s)) = api.handle().request(Request::Status).await else { return };
         let taken = traffic.take_interval();
+        traffic.recent.hot.fade();
         let now = wall_milliseconds();
         let sample = Sample {
             at_milliseconds: now,
@@ -255,7 +256,10 @@ pub(super) async fn gather(info: Arc<ServerInfo>, api: Api, shutdown: Cancellati
             let Some(node) = &m.node else { continue };
             let after = info.history.last_of(&node.id);
             match ask(&mut clients, &m.client_address, after).await {
-                Some(answer) if answer.node.as_ref() == Some(node) => info.history.add(node, answer.samples),
+                Some(answer) if answer.node.as_ref() == Some(node) => {
+                    info.traffic.recent.add(node, answer.transactions, answer.hot_keys);
+                    info.history.add(node, answer.samples);
+                }
                 _ => {
                     clients.remove(&m.client_address);
                 }

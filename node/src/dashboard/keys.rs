@@ -28,12 +28,12 @@ pub(super) fn report_json(r: &Report) -> Answer {
     (r.code.http, json)
 }
 
-fn wrong(cause: impl Into<String>) -> Answer {
+pub(super) fn wrong(cause: impl Into<String>) -> Answer {
     let fix = "send a JSON object as docs/operations.md describes";
     report_json(&Report::new(error::VALUE_MALFORMED, "the request is not one", cause, fix))
 }
 
-fn problem(p: &Problem) -> Answer {
+pub(super) fn problem(p: &Problem) -> Answer {
     report_json(p.report())
 }
 
@@ -61,7 +61,7 @@ fn value_json(value: &Value) -> Json {
     json!({ "type": kind, "text": text, "bytes": size, "whole": is_whole })
 }
 
-fn value_of(json: &Json) -> Result<Value, Answer> {
+pub(super) fn value_of(json: &Json) -> Result<Value, Answer> {
     let field = |name: &str| json.get(name).and_then(Json::as_str);
     let (Some(kind), Some(text)) = (field("type"), field("text")) else {
         return Err(wrong("a value has a \"type\" and a \"text\""));
@@ -129,7 +129,7 @@ async fn go(api: &Api, verb: &str, body: &Json) -> Result<Answer, Answer> {
     Ok(reply_json(&name, reply))
 }
 
-fn reply_json(key: &str, reply: Reply) -> Answer {
+pub(super) fn reply_json(key: &str, reply: Reply) -> Answer {
     match reply {
         Reply::Value { value, version } => {
             let value = value.as_ref().map(value_json);

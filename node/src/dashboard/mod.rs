@@ -8,12 +8,16 @@
 
 mod assets;
 mod history;
+mod hot_keys;
 mod journal;
 mod keys;
 mod live;
+mod recent;
+mod transact;
 
 pub use history::History;
 pub use journal::{Entry, Journal};
+pub use recent::Recent;
 
 use crate::error::{self, Report};
 use crate::facts;
@@ -180,6 +184,13 @@ impl Dashboard {
                 }
                 (200, all)
             }
+            "transactions" => {
+                let Ok(Reply::Status(s)) = self.api.handle().request(Ask::Status).await else {
+                    return keys::report_json(&wrong_method(&Method::GET, "/ui/api/transactions"));
+                };
+                let me = v1::Node { id: s.node.id.to_string(), overlay_address: s.node.addr.to_string() };
+                (200, self.api.info().traffic.recent.json(&me))
+            }
             "settings" => {
                 let all = self.api.info().settings.iter();
                 let all: Vec<Json> = all
@@ -215,6 +226,7 @@ impl Dashboard {
         match verb {
             "locate" => self.locate(&body).await,
             "leave" => self.leave().await,
+            "transact" => transact::answer(&self.api, &body).await,
             verb => keys::answer(&self.api, verb, &body).await,
         }
     }

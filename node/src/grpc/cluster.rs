@@ -160,8 +160,11 @@ impl Cluster for Api {
 
     async fn history(&self, r: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         let me = node(self.node_status().await?.node);
-        let samples = self.info.history.of_node(&me.id, r.into_inner().after_milliseconds);
-        Ok(Response::new(HistoryResponse { node: Some(me), samples }))
+        let after = r.into_inner().after_milliseconds;
+        let samples = self.info.history.of_node(&me.id, after);
+        let recent = &self.info.traffic.recent;
+        let (transactions, hot_keys) = (recent.after(after), recent.hot_keys());
+        Ok(Response::new(HistoryResponse { node: Some(me), samples, transactions, hot_keys }))
     }
 
     async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {

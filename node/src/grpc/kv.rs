@@ -6,6 +6,7 @@
 use super::problem::{closed, failure, not_found, refusal, unexpected, value_too_long, version_of_nothing};
 use super::{Api, Problem};
 use crate::error::{self, Report};
+use crate::traces::Parent;
 use dht::tx::Step;
 use dht::{Reply, Request as Ask};
 use proto::client_api::{self, WireError, condition_from_wire, value_from_wire, value_to_wire};
@@ -121,36 +122,43 @@ impl Api {
         })
     }
 
-    async fn run<T>(&self, prepared: Result<Prepared<T>, Problem>) -> Result<Response<T>, Status> {
+    async fn run<T>(
+        &self,
+        parent: Option<Parent>,
+        prepared: Result<Prepared<T>, Problem>,
+    ) -> Result<Response<T>, Status> {
         let p = prepared?;
-        let reply = self.handle.request(p.ask).await.map_err(closed)?;
+        let pending = self.handle.submit_in(parent, p.ask).await.map_err(closed)?;
+        let reply = pending.answer().await.map_err(closed)?;
         Ok(Response::new((p.finish)(&p.key, reply)?))
     }
 
     /// Hands an operation of a batch over; what comes back waits for its answer.
-    async fn submit(&self, op: v1::Operation) -> Result<InBatch, Problem> {
+    async fn submit(&self, parent: Option<Parent>, op: v1::Operation) -> Result<InBatch, Problem> {
         async fn go<T>(
-            api: &Api,
+            (api, parent): (&Api, Option<Parent>),
             p: Prepared<T>,
             wrap: fn(T) -> Done,
         ) -> Result<(String, crate::handle::Pending, Finish<T>), Problem> {
-            let pending = api.handle.submit(p.ask).await.map_err(closed)?;
+            let pending = api.handle.submit_in(parent, p.ask).await.map_err(closed)?;
             Ok((p.key, pending, (p.finish, wrap)))
         }
         let Some(kind) = op.kind else { return Err(malformed(WireError::NoValue)) };
         Ok(match kind {
-            Op::Get(r) => InBatch::Get(go(self, self.prepare_get(r)?, Done::Get).await?),
-            Op::Put(r) => InBatch::Put(go(self, self.prepare_put(r)?, Done::Put).await?),
-            Op::Delete(r) => InBatch::Delete(go(self, self.prepare_delete(r)?, Done::Delete).await?),
-            Op::TestAndSet(r) => {
-                InBatch::TestAndSet(go(self, self.prepare_test_and_set(r)?, Done::TestAndSet).await?)
+            Op::Get(r) => InBatch::Get(go((self, parent), self.prepare_get(r)?, Done::Get).await?),
+            Op::Put(r) => InBatch::Put(go((self, parent), self.prepare_put(r)?, Done::Put).await?),
+            Op::Delete(r) => {
+                InBatch::Delete(go((self, parent), self.prepare_delete(r)?, Done::Delete).await?)
             }
-            Op::AddOnNumber(r) => {
-                InBatch::AddOnNumber(go(self, self.prepare_add_on_number(r)?, Done::AddOnNumber).await?)
-            }
-            Op::AddDelOnList(r) => {
-                InBatch::AddDelOnList(go(self, self.prepare_add_del_on_list(r)?, Done::AddDelOnList).await?)
-            }
+            Op::TestAndSet(r) => InBatch::TestAndSet(
+                go((self, parent), self.prepare_test_and_set(r)?, Done::TestAndSet).await?,
+            ),
+            Op::AddOnNumber(r) => InBatch::AddOnNumber(
+                go((self, parent), self.prepare_add_on_number(r)?, Done::AddOnNumber).await?,
+            ),
+            Op::AddDelOnList(r) => InBatch::AddDelOnList(
+                go((self, parent), self.prepare_add_del_on_list(r)?, Done::AddDelOnList).await?,
+            ),
         })
     }
 }
@@ -303,46 +311,47 @@ fn finish_get(key: &str, reply: Reply) -> Result<v1::GetResponse, Problem> {
 #[async_trait]
 impl Kv for Api {
     async fn get(&self, r: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
-        self.run(self.prepare_get(r.into_inner())).await
+        self.run(self.parent(&r), self.prepare_get(r.into_inner())).await
     }
 
     async fn put(&self, r: Request<v1::PutRequest>) -> Result<Response<v1::PutResponse>, Status> {
-        self.run(self.prepare_put(r.into_inner())).await
+        self.run(self.parent(&r), self.prepare_put(r.into_inner())).await
     }
 
     async fn delete(&self, r: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {
-        self.run(self.prepare_delete(r.into_inner())).await
+        self.run(self.parent(&r), self.prepare_delete(r.into_inner())).await
     }
 
     async fn test_and_set(
         &self,
         r: Request<v1::TestAndSetRequest>,
     ) -> Result<Response<v1::TestAndSetResponse>, Status> {
-        self.run(self.prepare_test_and_set(r.into_inner())).await
+        self.run(self.parent(&r), self.prepare_test_and_set(r.into_inner())).await
     }
 
     async fn add_on_number(
         &self,
         r: Request<v1::AddOnNumberRequest>,
     ) -> Result<Response<v1::AddOnNumberResponse>, Status> {
-        self.run(self.prepare_add_on_number(r.into_inner())).await
+        self.run(self.parent(&r), self.prepare_add_on_number(r.into_inner())).await
     }
 
     async fn add_del_on_list(
         &self,
         r: Request<v1::AddDelOnListRequest>,
     ) -> Result<Response<v1::AddDelOnListResponse>, Status> {
-        self.run(self.prepare_add_del_on_list(r.into_inner())).await
+        self.run(self.parent(&r), self.prepare_add_del_on_list(r.into_inner())).await
     }
 
     async fn batch(&self, r: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
+        let parent = self.parent(&r);
         let operations = r.into_inner().operations;
         let n = operations.len();
         self.check_length(n, "send it as several batches")?;
         // All of them are handed over before the first answer is waited for.
         let mut waiting = Vec::with_capacity(n);
         for op in operations {
-            waiting.push(self.submit(op).await);
+            waiting.push(self.submit(parent, op).await);
         }
         let mut results = Vec::with_capacity(n);
         for w in waiting {

@@ -16,6 +16,7 @@ use crate::handle::NodeHandle;
 use crate::metrics::Traffic;
 use crate::peer::Peers;
 use crate::scalaris::VirtualNodes;
+use crate::traces::{Parent, parent_of};
 use proto::v1::cluster_server::ClusterServer;
 use proto::v1::kv_server::KvServer;
 use proto::v1::transactions_server::TransactionsServer;
@@ -57,6 +58,8 @@ pub struct ServerInfo {
     pub journal: Journal,
     /// The last hour in numbers.
     pub history: History,
+    /// Whether operations may be traced, and clients' spans are looked for.
+    pub is_tracing: bool,
     /// The settings, to be shown.
     pub settings: Vec<SettingShown>,
 }
@@ -81,6 +84,7 @@ impl ServerInfo {
             peers: None,
             journal: Journal::default(),
             history: History::default(),
+            is_tracing: false,
             settings: Vec::new(),
         }
     }
@@ -112,6 +116,11 @@ impl Api {
     /// The event loop behind them.
     pub fn handle(&self) -> &NodeHandle {
         &self.handle
+    }
+
+    /// The client's span that a call is part of.
+    fn parent<T>(&self, call: &tonic::Request<T>) -> Option<Parent> {
+        self.info.is_tracing.then(|| parent_of(call.metadata())).flatten()
     }
 
     /// What they know of the process.

@@ -6,6 +6,7 @@
 use super::problem::{closed, failure, transaction_conflict, unexpected};
 use super::{Api, Problem};
 use crate::error::{LOG_MALFORMED, REQUEST_MALFORMED, Report};
+use crate::traces::Parent;
 use dht::api::{Transact, TxOutcome};
 use dht::{Reply, Request as Ask};
 use proto::transaction_log;
@@ -35,7 +36,7 @@ fn commit_id(bytes: &[u8]) -> Result<Option<OpId>, Problem> {
 }
 
 impl Api {
-    async fn transact(&self, r: ExecuteRequest) -> Result<ExecuteResponse, Problem> {
+    async fn transact(&self, parent: Option<Parent>, r: ExecuteRequest) -> Result<ExecuteResponse, Problem> {
         self.check_length(r.operations.len(), "send them in several calls, with the log of the one before")?;
         let log = transaction_log::decode(&r.log).map_err(|e| {
             let fix = "send the bytes that the last answer had as its log, or none to begin";
@@ -57,7 +58,9 @@ impl Api {
             is_repeated: r.repeated_commit,
             conflicts: r.conflicts,
         };
-        let reply = self.handle().request(Ask::Transact(Box::new(asked))).await.map_err(closed)?;
+        let ask = Ask::Transact(Box::new(asked));
+        let pending = self.handle().submit_in(parent, ask).await.map_err(closed)?;
+        let reply = pending.answer().await.map_err(closed)?;
         let done = match reply {
             Reply::Transacted(done) => done,
             Reply::Failed(f) => return Err(failure(&f, key.as_deref().unwrap_or_default())),
@@ -92,6 +95,6 @@ impl Api {
 #[async_trait]
 impl Transactions for Api {
     async fn execute(&self, r: Request<ExecuteRequest>) -> Result<Response<ExecuteResponse>, Status> {
-        Ok(Response::new(self.transact(r.into_inner()).await?))
+        Ok(Response::new(self.transact(self.parent(&r), r.into_inner()).await?))
     }
 }

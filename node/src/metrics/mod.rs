@@ -13,4 +13,5 @@ pub use exposition::Exposition;
 pub use registry::{METRICS, Metric, MetricKind, find};
 pub(crate) use scrape::resident_bytes;
 pub use scrape::{Said, scrape};
+pub(crate) use traffic::outcome;
 pub use traffic::{Interval, LATENCY_BOUNDS_SECONDS, OperationKind, OutcomeKind, Traffic};

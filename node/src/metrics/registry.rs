@@ -164,6 +164,12 @@ pub const METRICS: &[Metric] = &[
     metric(Counter, "kvnode_peer_sent_bytes_total", &["kind"], "Bytes of messages to other nodes, encoded"),
     metric(Counter, "kvnode_peer_received_bytes_total", &[], "Bytes of frames from other nodes"),
     metric(
+        Counter,
+        "kvnode_trace_spans_total",
+        &["outcome"],
+        "Spans of traces: exported to the collector, or dropped because it did not take them in time",
+    ),
+    metric(
         Gauge,
         "kvnode_peer_round_trip_seconds",
         &["node"],

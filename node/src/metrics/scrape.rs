@@ -134,6 +134,9 @@ fn peers(e: &mut Exposition, traffic: &Traffic) {
     }
     let received = traffic.received_bytes.load(Ordering::Relaxed);
     e.count("kvnode_peer_received_bytes_total", &[], received);
+    let (exported, dropped) = traffic.spans.counts();
+    e.count("kvnode_trace_spans_total", &["exported"], exported);
+    e.count("kvnode_trace_spans_total", &["dropped"], dropped);
 }
 
 /// Resident memory, where the operating system tells it.

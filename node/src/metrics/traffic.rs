@@ -1,5 +1,6 @@
 //! What the event loop and the transport count.
 
+use crate::dashboard::Recent;
 use dht::api::TxOutcome;
 use dht::counters::MessageKind;
 use dht::{Event, Failure, Reply};
@@ -100,7 +101,7 @@ fn failure_reason(f: &Failure) -> &'static str {
     }
 }
 
-fn outcome(reply: &Reply) -> OutcomeKind {
+pub(crate) fn outcome(reply: &Reply) -> OutcomeKind {
     if let Reply::Refused { .. } = reply {
         OutcomeKind::Refused
     } else if let Reply::Transacted(t) = reply
@@ -207,6 +208,30 @@ pub(super) struct Happened {
     pub(super) handover_keys: u64,
 }
 
+/// What became of spans.
+#[derive(Debug, Default)]
+pub struct SpanCounts {
+    exported: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl SpanCounts {
+    /// The collector has taken so many.
+    pub(crate) fn exported(&self, n: u64) {
+        self.exported.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// So many were dropped.
+    pub(crate) fn dropped(&self, n: u64) {
+        self.dropped.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Those taken and those dropped.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.exported.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
+    }
+}
+
 /// All that is counted between the sockets and the core. Shared by whoever counts and whoever reads.
 #[derive(Debug)]
 pub struct Traffic {
@@ -216,6 +241,10 @@ pub struct Traffic {
     pub(super) sent_bytes: PerKind,
     pub(super) received: PerKind,
     pub(super) received_bytes: AtomicU64,
+    /// Spans of traces.
+    pub spans: SpanCounts,
+    /// Transactions and keys of late, for people; nothing of it becomes a metric.
+    pub recent: Recent,
     sent_bytes_taken: AtomicU64,
 }
 
@@ -234,6 +263,8 @@ impl Default for Traffic {
             sent_bytes: PerKind::default(),
             received: PerKind::default(),
             received_bytes: AtomicU64::new(0),
+            spans: SpanCounts::default(),
+            recent: Recent::default(),
             sent_bytes_taken: AtomicU64::new(0),
         }
     }

@@ -4,7 +4,7 @@ use super::handshake::{GreetingError, read_greeting, shown, write_greeting};
 use super::{PeerInput, Peers};
 use bytes::{Buf, BytesMut};
 use core::time::Duration;
-use proto::peer::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Welcome, take_frame};
+use proto::peer::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Welcome, take_traced_frame};
 use ring::NodeRef;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -120,7 +120,7 @@ async fn welcome(
 async fn frames(mut stream: TcpStream, sender: NodeRef, peers: &Peers) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     loop {
-        let mut messages = Vec::new();
+        let (mut messages, mut traces) = (Vec::new(), Vec::new());
         while let Some(size) = frame_size(&buffer) {
             if size > peers.options.frame_bytes_max {
                 let limit_bytes = peers.options.frame_bytes_max;
@@ -134,12 +134,15 @@ async fn frames(mut stream: TcpStream, sender: NodeRef, peers: &Peers) -> io::Re
             }
             buffer.advance(4);
             peers.traffic().frame_received(size + 4);
-            match take_frame(buffer.split_to(size).freeze()) {
-                Ok((more, unknown)) => {
-                    if unknown > 0 {
+            match take_traced_frame(buffer.split_to(size).freeze()) {
+                Ok(taken) => {
+                    if taken.unknown > 0 {
+                        let unknown = taken.unknown;
                         debug!(peer = %sender, unknown, "messages of a later version were passed over");
                     }
-                    messages.extend(more);
+                    let before = messages.len();
+                    traces.extend(taken.traces.into_iter().map(|(i, t)| (before + i, t)));
+                    messages.extend(taken.messages);
                 }
                 Err(e) => {
                     if peers.may_complain(sender.addr.ip(), "unreadable") {
@@ -150,7 +153,7 @@ async fn frames(mut stream: TcpStream, sender: NodeRef, peers: &Peers) -> io::Re
             }
         }
         if !messages.is_empty() {
-            let input = PeerInput::Messages { from: sender, messages };
+            let input = PeerInput::Messages { from: sender, messages, traces };
             if peers.inputs.send(input).await.is_err() {
                 return Ok(());
             }

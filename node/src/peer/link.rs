@@ -4,10 +4,10 @@ use super::handshake::greet;
 use super::{PeerError, PeerInput, Peers};
 use bytes::{BufMut, BytesMut};
 use core::time::Duration;
-use dht::Message;
 use dht::counters::MessageKind;
+use dht::{Message, Trace};
 use parking_lot::Mutex;
-use proto::peer::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, put_message, size_estimate};
+use proto::peer::{Hello, PROTOCOL_MAX, PROTOCOL_MIN, put_traced_message, size_estimate};
 use ring::{NodeId, NodeRef};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -32,11 +32,12 @@ pub(super) struct Item {
     to: NodeId,
     size: usize,
     message: Message,
+    trace: Option<Trace>,
 }
 
 impl Item {
-    pub(super) fn new(to: NodeId, message: Message) -> Item {
-        Item { to, size: size_estimate(&message), message }
+    pub(super) fn new(to: NodeId, message: Message, trace: Option<Trace>) -> Item {
+        Item { to, size: size_estimate(&message), message, trace }
     }
 }
 
@@ -338,7 +339,7 @@ fn encode(buffer: &mut BytesMut, items: Vec<Item>, peers: &Peers, peer: NodeRef)
     let mut begin = begin_frame(buffer);
     for item in items {
         let before = buffer.len();
-        put_message(buffer, &item.message);
+        put_traced_message(buffer, &item.message, item.trace);
         peers.traffic().encoded(MessageKind::of(&item.message), buffer.len() - before);
         if buffer.len() - begin - 4 <= frame_bytes_max {
             continue;

@@ -21,7 +21,7 @@ pub use handshake::PeerError;
 pub use transport::{Peers, Transport};
 
 use core::time::Duration;
-use dht::Message;
+use dht::{Message, Trace};
 use ring::NodeRef;
 
 /// What the transport tells the event loop.
@@ -33,6 +33,8 @@ pub enum PeerInput {
         from: NodeRef,
         /// What it said.
         messages: Vec<Message>,
+        /// The traces of those that are part of one, by their place.
+        traces: Vec<(usize, Trace)>,
     },
     /// The connection to a node broke or could not be made.
     Lost(NodeRef),

@@ -4,7 +4,7 @@ use super::link::{self, Item, Link};
 use super::{PeerError, PeerInput, PeerOptions};
 use crate::metrics::Traffic;
 use core::time::Duration;
-use dht::Message;
+use dht::{Message, Trace};
 use parking_lot::Mutex;
 use ring::{NodeId, NodeRef, RingId};
 use std::collections::{BTreeMap, HashMap};
@@ -159,6 +159,11 @@ impl Transport {
     /// Puts a message beside the others for the same peer. A message to [`NodeId::ANY`] is for whoever listens
     /// at the address.
     pub fn stage(&mut self, to: NodeRef, message: Message) {
+        self.stage_traced(to, message, None);
+    }
+
+    /// The same for a message that may be part of a trace.
+    pub fn stage_traced(&mut self, to: NodeRef, message: Message, trace: Option<Trace>) {
         debug_assert!(to.id != self.peers.me.id, "a node does not send to itself");
         if to.id == NodeId::ANY && to.addr == self.peers.me.addr {
             return;
@@ -170,7 +175,7 @@ impl Transport {
         if outgoing.staged.is_empty() {
             self.staged.push(to.addr);
         }
-        outgoing.staged.push(Item::new(to.id, message));
+        outgoing.staged.push(Item::new(to.id, message, trace));
     }
 
     /// Hands everything staged to the peers' tasks. Never waits.

@@ -89,7 +89,7 @@ pub(crate) async fn fake_node_of(connections_max: usize) -> FakeNode {
     };
     tokio::spawn(async move {
         let mut silent = Vec::new();
-        while let Some(Call { request, reply }) = calls.recv().await {
+        while let Some(Call { request, reply, .. }) = calls.recv().await {
             match map.answer(request) {
                 Some(answer) => drop(reply.send(answer)),
                 None => silent.push(reply),

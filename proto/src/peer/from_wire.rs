@@ -320,6 +320,7 @@ fn operation(w: wire::Operation) -> Taken<Attempt> {
         known: w.known,
         key: t::key(&w.key),
         operation,
+        trace: None,
     })
 }
 

@@ -27,7 +27,8 @@ pub use size::size_estimate;
 pub use to_wire::to_wire;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use dht::Message;
+use core::num::NonZeroU64;
+use dht::{Message, Trace};
 use prost::Message as _;
 
 /// The generated code.
@@ -58,7 +59,16 @@ const ENTRY: u8 = 0x0a;
 
 /// Appends one message to a frame.
 pub fn put_message(frame: &mut BytesMut, message: &Message) {
-    let envelope = to_wire(message);
+    put_traced_message(frame, message, None);
+}
+
+/// Appends one message to a frame, with the trace that it is part of.
+pub fn put_traced_message(frame: &mut BytesMut, message: &Message, trace: Option<Trace>) {
+    let mut envelope = to_wire(message);
+    envelope.trace = trace.map(|t| {
+        let [id_high, id_low] = t.id;
+        wire::Trace { id_high, id_low, span: t.span.get() }
+    });
     let size = envelope.encoded_len();
     frame.reserve(size + 11);
     frame.put_u8(ENTRY);
@@ -67,19 +77,42 @@ pub fn put_message(frame: &mut BytesMut, message: &Message) {
     debug_assert!(written.is_ok(), "a growing buffer has room");
 }
 
+/// What a frame holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// Its messages.
+    pub messages: Vec<Message>,
+    /// The traces of those messages that are part of one, by their place.
+    pub traces: Vec<(usize, Trace)>,
+    /// How many messages of an unknown kind were passed over.
+    pub unknown: usize,
+}
+
+/// A trace of which a part is missing is none: it decides nothing, so nothing is refused for it.
+fn trace_of(w: Option<wire::Trace>) -> Option<Trace> {
+    let w = w?;
+    let id = [w.id_high, w.id_low];
+    NonZeroU64::new(w.span).filter(|_| id != [0, 0]).map(|span| Trace { id, span })
+}
+
 /// The messages of a frame, and how many of an unknown kind were passed over.
-pub fn take_frame(mut frame: Bytes) -> Result<(Vec<Message>, usize), WireError> {
-    let (mut messages, mut unknown) = (Vec::new(), 0);
-    let mut add = |envelope: wire::Envelope| match from_wire(envelope) {
-        Ok(Some(message)) => {
-            messages.push(message);
-            Ok(())
+pub fn take_frame(frame: Bytes) -> Result<(Vec<Message>, usize), WireError> {
+    take_traced_frame(frame).map(|t| (t.messages, t.unknown))
+}
+
+/// The messages of a frame with their traces.
+pub fn take_traced_frame(mut frame: Bytes) -> Result<Taken, WireError> {
+    let mut taken = Taken::default();
+    let mut add = |mut envelope: wire::Envelope| {
+        let trace = trace_of(envelope.trace.take());
+        match from_wire(envelope)? {
+            Some(message) => {
+                taken.traces.extend(trace.map(|t| (taken.messages.len(), t)));
+                taken.messages.push(message);
+            }
+            None => taken.unknown += 1,
         }
-        Ok(None) => {
-            unknown += 1;
-            Ok(())
-        }
-        Err(e) => Err(e),
+        Ok::<(), WireError>(())
     };
     while let Some(&first) = frame.first() {
         if first != ENTRY {
@@ -96,7 +129,7 @@ pub fn take_frame(mut frame: Bytes) -> Result<(Vec<Message>, usize), WireError> 
         }
         add(wire::Envelope::decode(frame.split_to(size))?)?;
     }
-    Ok((messages, unknown))
+    Ok(taken)
 }
 
 #[cfg(test)]
@@ -154,6 +187,24 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_goes_beside_its_message_and_a_broken_one_is_none() {
+        let (read, abort) = (Message::HandoverAbort { attempt: 1 }, Message::HandoverAbort { attempt: 2 });
+        let trace = Trace { id: [0, 7], span: NonZeroU64::MIN };
+        let mut frame = BytesMut::new();
+        put_traced_message(&mut frame, &read, None);
+        put_traced_message(&mut frame, &abort, Some(trace));
+        let taken = take_traced_frame(frame.clone().freeze()).expect("a frame");
+        assert_eq!((taken.messages, taken.traces), (vec![read.clone(), abort.clone()], vec![(1, trace)]));
+        // Whoever does not look at traces gets the same messages.
+        assert_eq!(take_frame(frame.freeze()), Ok((vec![read, abort], 0)));
+        for broken in
+            [wire::Trace { id_high: 0, id_low: 0, span: 5 }, wire::Trace { id_high: 1, id_low: 1, span: 0 }]
+        {
+            assert_eq!(trace_of(Some(broken)), None);
+        }
+    }
+
+    #[test]
     fn a_message_of_an_unknown_kind_is_passed_over() {
         let mut b = vec![ENTRY, 4, 0xfa, 0x3e, 1, 0];
         b.extend_from_slice(&frame_of(&[Message::HandoverAbort { attempt: 7 }]));
@@ -163,7 +214,7 @@ mod tests {
     #[test]
     fn an_answer_without_a_grant_grants_nothing() {
         let reply = wire::AcceptReply { slot: 1, ..wire::AcceptReply::default() };
-        let envelope = wire::Envelope { kind: Some(wire::envelope::Kind::AcceptReply(reply)) };
+        let envelope = wire::Envelope { kind: Some(wire::envelope::Kind::AcceptReply(reply)), trace: None };
         assert_eq!(from_wire(envelope), Err(WireError::Missing("granted")));
     }
 
@@ -175,6 +226,7 @@ mod tests {
                 slot,
                 extent,
             })),
+            trace: None,
         };
         let empty = wire::Extent { lo_high: 1, lo_low: 0, hi_high: 0, hi_low: 5 };
         assert_eq!(from_wire(query(7, Some(wire::Extent::default()))), Err(WireError::OutOfRange("slot")));

@@ -413,7 +413,17 @@ fn operation_messages() -> impl Strategy<Value = Message> {
         (ids(), maybe(ballot()), key(), operation()).prop_map(
             |((session, seq, attempt, is_first, known), addressed, key, operation)| {
                 let session = SessionId(session);
-                let a = Attempt { session, seq, attempt, is_first, addressed, known, key, operation };
+                let a = Attempt {
+                    session,
+                    seq,
+                    attempt,
+                    is_first,
+                    addressed,
+                    known,
+                    key,
+                    operation,
+                    trace: None,
+                };
                 Message::Operation(a)
             }
         ),

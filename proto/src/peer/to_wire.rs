@@ -282,7 +282,7 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
         }
         Message::HandoverAbort { attempt } => Kind::HandoverAbort(wire::HandoverAbort { attempt: *attempt }),
     };
-    wire::Envelope { kind: Some(kind) }
+    wire::Envelope { kind: Some(kind), trace: None }
 }
 
 fn sighted(answer: &Result<Sighting, Denied>) -> (Option<wire::Denied>, Option<wire::Sighting>) {

@@ -50,7 +50,7 @@ pub(crate) struct Toy<const BUG: u8> {
 impl<const BUG: u8> Toy<BUG> {
     fn send(&mut self, attempt: Attempt) {
         let to = NodeRef { id: NodeId::ANY, addr: address(1) };
-        self.effects.push_back(Effect::Send { to, message: Message::Operation(attempt) });
+        self.effects.push_back(Effect::Send { to, message: Message::Operation(attempt), trace: None });
     }
 
     fn execute(&mut self, a: &Attempt) -> Answer {
@@ -132,7 +132,7 @@ impl<const BUG: u8> Machine for Toy<BUG> {
                     known: 0,
                     answer,
                 };
-                self.effects.push_back(Effect::Send { to: from, message });
+                self.effects.push_back(Effect::Send { to: from, message, trace: None });
             }
             Message::OperationReply { seq, answer, .. } => {
                 let Some(open) = self.open.remove(&seq) else { return };
@@ -183,6 +183,7 @@ impl<const BUG: u8> Machine for Toy<BUG> {
             known: 0,
             key,
             operation,
+            trace: None,
         };
         self.send(attempt.clone());
         self.open.insert(self.seq, Open { id, attempt, asked: now, sent: now });
