@@ -150,7 +150,9 @@ impl Campaign {
         self.tally.count_history(&history);
         let checked = order::check(&history).map_err(|v| v.to_string());
         match &checked {
-            Ok(undecided) => self.tally.count("keys whose search was given up", u64::try_from(*undecided).unwrap_or(0)),
+            Ok(undecided) => {
+                self.tally.count("keys whose search was given up", u64::try_from(*undecided).unwrap_or(0))
+            }
             Err(_) => self.save("history", &history_text(&history)),
         }
         let ended = self.fleet.ended_by_themselves();

@@ -66,7 +66,8 @@ impl Campaign {
     /// SIGSTOP of one node, for less or more than every time-out, and SIGCONT.
     pub(crate) fn pause(&mut self, load: &Load) -> Res<()> {
         let victim = self.any_place();
-        let length = if self.draw.chance(500) { self.draw.millis(100, 1200) } else { self.draw.millis(1200, 6000) };
+        let length =
+            if self.draw.chance(500) { self.draw.millis(100, 1200) } else { self.draw.millis(1200, 6000) };
         self.tell(format!("SIGSTOP of {victim} for {length:?}"));
         let began = Instant::now();
         self.fleet.close(victim);
@@ -145,7 +146,9 @@ impl Campaign {
                 let what = format!("{left:?} and {right:?} are apart, both see {a}");
                 (both_ways(left, right), left.to_vec(), what)
             }
-            Fault::Partial => (both_ways(&[a], &[b]), vec![a], format!("{a} and {b} are apart, others see both")),
+            Fault::Partial => {
+                (both_ways(&[a], &[b]), vec![a], format!("{a} and {b} are apart, others see both"))
+            }
             _ => (both_ways(&[a], &order[1..]), vec![a], format!("{a} is alone")),
         }
     }

@@ -228,6 +228,41 @@ impl Acceptors {
         changed
     }
 
+    /// Freezes the member of `slot` that came in at `since` within `extent`, for a salvage. Returns whether there was
+    /// something to freeze.
+    pub fn freeze_within(&mut self, slot: Slot, since: u64, extent: Extent) -> bool {
+        let is_it = |a: &Acceptor| a.is_active() && a.since() == since;
+        if !self.parts(slot, extent).any(|(_, a)| is_it(a)) {
+            return false;
+        }
+        self.cut_extent(slot, extent);
+        for lo in self.overlapping(slot, extent) {
+            if self.owned.get(&(slot, lo)).is_some_and(is_it)
+                && let Some(mut a) = self.owned.remove(&(slot, lo))
+            {
+                a.is_frozen = true;
+                self.freeze(a);
+            }
+        }
+        true
+    }
+
+    /// The frozen pieces of a member that cover `extent` together, in order; none if something is missing.
+    pub fn frozen_parts(&self, slot: Slot, since: u64, extent: Extent) -> Option<Vec<&Acceptor>> {
+        let is_it = |a: &&Acceptor| a.slot == slot && a.since() == since;
+        let mut parts: Vec<&Acceptor> =
+            self.frozen.iter().filter(is_it).filter(|a| a.extent.intersect(&extent).is_some()).collect();
+        parts.sort_unstable_by_key(|a| a.extent.lo);
+        let mut next = Some(extent.lo);
+        for a in &parts {
+            if next.is_none_or(|n| a.extent.lo > n) {
+                return None;
+            }
+            next = a.extent.hi.checked_add(1);
+        }
+        next.is_none_or(|n| n > extent.hi).then_some(parts)
+    }
+
     /// Adds an acceptor where there is none.
     pub fn insert(&mut self, acceptor: Acceptor) {
         assert!(

@@ -71,6 +71,11 @@ pub enum Request {
         /// Where the answer before ended.
         after: Option<(Position, Key)>,
     },
+    /// Decides anew, from what is left, whatever has lost its quorum: an operator's command.
+    Salvage {
+        /// Only tell what would be done.
+        is_dry: bool,
+    },
     /// Hands over everything and leaves the ring; replied to when it has left, or cannot.
     Leave,
 }
@@ -126,11 +131,36 @@ pub enum Reply {
         /// Whether there may be more after the last of them.
         is_more: bool,
     },
+    /// To `Salvage`.
+    Salvaged(Box<SalvageReport>),
     /// To `Leave`: everything was handed over, or there was nobody to hand it to.
     Left {
         /// Whether every piece found a new owner.
         is_clean: bool,
     },
+}
+
+/// What a salvage did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SalvageReport {
+    /// Nothing was done: the node is not in a ring, or is at it already.
+    pub is_refused: bool,
+    /// Nodes in the member table that did not answer; what only they have is not counted as there.
+    pub silent: usize,
+    /// Intervals without a quorum.
+    pub intervals: usize,
+    /// How much of all positions they are, in millionths.
+    pub share_ppm: u32,
+    /// Intervals of them of which nothing is left.
+    pub lost_whole: usize,
+    /// Memories that were there and could not be read to their end.
+    pub sources_lost: usize,
+    /// Intervals that could not be decided anew, a handover being under way there; to be commanded again.
+    pub failed: usize,
+    /// Keys found in what was decided anew.
+    pub keys: usize,
+    /// How often this ring was salvaged: the highest lineage of any interval.
+    pub lineage: u64,
 }
 
 /// A call of a transaction: operations on its log, and whether it is committed after them.
@@ -274,6 +304,8 @@ pub struct Status {
     pub operations_open: usize,
     /// Another ring with data that answered at an address of ours, if any.
     pub foreign_ring: Option<RingId>,
+    /// How often the ring was salvaged, as far as this node's memory tells: acknowledged writes may have been lost then.
+    pub lineage: u64,
 }
 
 /// Pieces in this node's memory by state.
@@ -487,6 +519,15 @@ pub enum Event {
         extent: Extent,
         /// The configuration.
         configuration: Arc<Configuration>,
+    },
+    /// What had lost its quorum was decided anew from what was left, at an operator's command.
+    Salvaged {
+        /// The offsets.
+        extent: Extent,
+        /// The configuration, of a new lineage.
+        configuration: Arc<Configuration>,
+        /// The keys that were left.
+        keys: usize,
     },
     /// A reign began here.
     ReignBegan {

@@ -142,7 +142,10 @@ impl MessageKind {
             | Message::DonationReply { .. }
             | Message::FrozenPull { .. }
             | Message::Refuse { .. }
-            | Message::RefuseReply { .. } => MessageKind::Fill,
+            | Message::RefuseReply { .. }
+            | Message::SurveyQuery { .. }
+            | Message::SurveyReply { .. }
+            | Message::SalvagePull { .. } => MessageKind::Fill,
             Message::HandoverOffer { .. }
             | Message::HandoverContinue { .. }
             | Message::HandoverPage { .. }

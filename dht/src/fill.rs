@@ -249,6 +249,9 @@ impl DhtNode {
         donor_slot: Slot,
         answer: Result<(Vec<PageEntry>, Option<Box<PageEnd>>), Denied>,
     ) {
+        if self.on_salvage_page(rpc, &answer) {
+            return;
+        }
         let fills = &mut self.replacements.fills;
         if let Some(f) = fills.values().find(|f| f.taking.as_ref().is_some_and(|t| t.stream.rpc == rpc)) {
             let at = (f.slot, f.extent.lo);
@@ -365,7 +368,7 @@ impl DhtNode {
     }
 }
 
-fn merge_states(mut a: AcceptorState, b: AcceptorState) -> AcceptorState {
+pub(crate) fn merge_states(mut a: AcceptorState, b: AcceptorState) -> AcceptorState {
     for (x, y) in a.homes.iter_mut().zip(&b.homes) {
         x.merge(y);
     }

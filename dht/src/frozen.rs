@@ -99,7 +99,7 @@ impl DhtNode {
     }
 
     /// This node and all that are in the ring.
-    fn everybody(&self) -> Vec<NodeRef> {
+    pub(crate) fn everybody(&self) -> Vec<NodeRef> {
         let others = self.ctx.members.iter().filter(|m| m.is_in_ring()).map(|m| m.info.node);
         std::iter::once(self.ctx.me).chain(others).collect()
     }

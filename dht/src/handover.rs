@@ -339,7 +339,7 @@ impl DhtNode {
     }
 
     /// Gives the attempt up and resumes; only before Activate.
-    fn abort_giving(&mut self) {
+    pub(crate) fn abort_giving(&mut self) {
         let Some(g) = self.handovers.giving.take() else { return };
         if g.stage == Stage::Activating {
             self.handovers.giving = Some(g);

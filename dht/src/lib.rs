@@ -25,6 +25,7 @@ pub mod node;
 pub mod plant;
 mod reign;
 mod replacement;
+mod salvage;
 mod scan;
 mod serve;
 pub mod trace;

@@ -298,6 +298,21 @@ pub enum JoinRefusal {
     },
 }
 
+/// Memory at a node, without what it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemoryPiece {
+    /// Which of the R.
+    pub slot: Slot,
+    /// For which offsets.
+    pub extent: Extent,
+    /// The newest configuration installed before it was frozen, if it is.
+    pub configuration: Arc<Configuration>,
+    /// Whether it was ever complete.
+    pub is_whole: bool,
+    /// Whether it votes.
+    pub is_active: bool,
+}
+
 /// A message between two nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
@@ -554,6 +569,34 @@ pub enum Message {
         extent: Extent,
         /// The configuration.
         configuration: Arc<Configuration>,
+    },
+    /// For a salvage: what memory is there?
+    SurveyQuery {
+        /// Echoed.
+        rpc: u64,
+    },
+    /// All memory of the answering node.
+    SurveyReply {
+        /// From the request.
+        rpc: u64,
+        /// The memory.
+        pieces: Vec<MemoryPiece>,
+    },
+    /// For a salvage: asks for the next page of a member's memory, which votes no more from then on; answered by a
+    /// FillPage.
+    SalvagePull {
+        /// Echoed.
+        rpc: u64,
+        /// The slot.
+        slot: Slot,
+        /// The interval.
+        extent: Extent,
+        /// The epoch in which the member came in.
+        since: u64,
+        /// After which entry.
+        after: Option<(Offset, Key)>,
+        /// Count and digest of what came so far.
+        held: (u64, u64),
     },
     /// Asks a member for the next page of its memory.
     FillPull {

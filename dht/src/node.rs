@@ -18,7 +18,7 @@ use crate::message::{Message, Operation};
 use crate::replacement::Replacements;
 use crate::trace::Trace;
 use crate::tx::Transactions;
-use paxos::Acceptor;
+use paxos::{Acceptor, lineage_of};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use ring::members::{DetectorConfig, MemberEvent, MemberInfo, MemberState, Members, MembersOutput};
@@ -52,6 +52,7 @@ pub struct DhtNode {
     pub(crate) tx: Transactions,
     pub(crate) joining: Joining,
     pub(crate) inspections: Inspections,
+    pub(crate) salvage: Option<crate::salvage::Salvage>,
     pub(crate) is_owned_changed: bool,
     pub(crate) is_duty_due: bool,
     pub(crate) is_creator: bool,
@@ -113,6 +114,7 @@ impl DhtNode {
             tx: Transactions::default(),
             joining: Joining::default(),
             inspections: Inspections::default(),
+            salvage: None,
             is_owned_changed: false,
             is_duty_due: false,
             is_creator: false,
@@ -186,6 +188,7 @@ impl DhtNode {
                 let (held, is_more) = self.scan(from, to, after);
                 self.ctx.reply(id, Reply::Scanned { held, is_more });
             }
+            Request::Salvage { is_dry } => self.begin_salvage(id, is_dry),
             Request::Leave => self.begin_leave(id),
         }
         self.handle_local();
@@ -216,6 +219,7 @@ impl DhtNode {
         self.scan_transactions();
         self.scan_handovers();
         self.scan_replacements();
+        self.scan_salvage();
         self.do_duty();
         self.handle_local();
     }
@@ -255,6 +259,7 @@ impl DhtNode {
             self.next_transaction_timeout(),
             self.handovers.next_scan,
             self.replacements.next_scan,
+            self.next_salvage(),
         ]
         .into_iter()
         .flatten()
@@ -493,6 +498,11 @@ impl DhtNode {
                 self.on_change_accept_reply(from, rpc, slot, answer)
             }
             Message::Install { extent, configuration } => self.learn_configuration(extent, &configuration),
+            Message::SurveyQuery { rpc } => self.serve_survey(from, rpc),
+            Message::SurveyReply { rpc, pieces } => self.on_survey_reply(from, rpc, pieces),
+            Message::SalvagePull { rpc, slot, extent, since, after, held } => {
+                self.serve_salvage_pull(from, rpc, slot, extent, since, after.as_ref(), held);
+            }
             Message::FillPull { rpc, slot, extent, era, target, after, held } => {
                 self.serve_fill_pull(from, rpc, slot, extent, era, target, after.as_ref(), held);
             }
@@ -573,6 +583,7 @@ impl DhtNode {
             pieces: self.acceptors.iter().count(),
             operations_open: self.gateway.open_count,
             foreign_ring: self.joining.foreign_ring,
+            lineage: self.acceptors.owned().map(|a| lineage_of(a.configuration.epoch)).max().unwrap_or(0),
         }
     }
 

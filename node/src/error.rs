@@ -151,6 +151,8 @@ catalogue! {
     NODE_LOST = "KV-NODE-003", Unknown, 504, Timeout, Unknown;
     /// The node left, but not all of its data found a new owner.
     LEAVE_UNCLEAN = "KV-NODE-004", Unknown, 500, Findings, NotDone;
+    /// A salvage is under way, or the node is in no ring.
+    SALVAGE_REFUSED = "KV-NODE-005", Unavailable, 503, Timeout, NotDone;
     /// The request is not the expected message.
     REQUEST_MALFORMED = "KV-REQ-001", InvalidArgument, 400, Usage, NotDone;
     /// Too many operations in a list.

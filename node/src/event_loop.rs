@@ -69,6 +69,7 @@ fn operation_kind(request: &Request) -> Option<OperationKind> {
         | Request::Ring
         | Request::Locate { .. }
         | Request::Scan { .. }
+        | Request::Salvage { .. }
         | Request::Leave => None,
     }
 }

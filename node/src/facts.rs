@@ -45,6 +45,7 @@ pub fn status(s: &v1::StatusResponse) -> Json {
         "replication_factor": s.replication_factor, "tolerated_failures": s.tolerated_failures,
         "fully_replicated": s.fully_replicated, "keys": s.keys, "bytes": s.bytes, "bytes_max": s.bytes_max,
         "pieces": s.pieces, "operations_open": s.operations_open, "foreign_ring": s.foreign_ring,
+        "lineage": s.lineage,
         "findings": s.findings,
     })
 }

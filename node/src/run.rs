@@ -308,6 +308,9 @@ impl Process {
             Event::Resumed { slot, extent, configuration } => {
                 info!(slot, extent = ?extent, epoch = configuration.epoch, "replaced replica goes on");
             }
+            Event::Salvaged { extent, configuration, keys } => {
+                warn!(extent = ?extent, epoch = configuration.epoch, keys, "interval without a quorum decided anew");
+            }
             Event::ReignBegan { home, extent } => tracing::debug!(home, extent = ?extent, "reign began"),
             Event::Refused { node } => warn!(member = %node, "node refused"),
         }

@@ -10,6 +10,24 @@
 use ring::{ReplicaId, RingId};
 use sha2::{Digest, Sha256};
 
+/// Bits of an epoch below the lineage.
+const LINEAGE_SHIFT: u32 = 52;
+/// Bits below what tells two salvages of one lineage apart.
+const SPREAD_SHIFT: u32 = 32;
+
+/// How often the chain of epochs was begun anew by an operator's command. Epochs of a later lineage are higher than all
+/// of an earlier one.
+pub fn lineage_of(epoch: u64) -> u64 {
+    epoch >> LINEAGE_SHIFT
+}
+
+/// The first epoch of a lineage. Two nodes that begin the same lineage draw different `spread`: one of them prevails
+/// everywhere.
+pub fn epoch_of_lineage(lineage: u64, spread: u64) -> u64 {
+    let spread = spread % (1 << (LINEAGE_SHIFT - SPREAD_SHIFT));
+    (lineage << LINEAGE_SHIFT) | (spread << SPREAD_SHIFT) | 1
+}
+
 /// One slot of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {

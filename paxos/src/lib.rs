@@ -7,5 +7,5 @@ pub mod acceptor;
 pub mod configuration;
 
 pub use acceptor::{Acceptor, Granted, HomeState, Refused};
-pub use configuration::{Configuration, Member};
+pub use configuration::{Configuration, Member, epoch_of_lineage, lineage_of};
 pub use store::{Ballot, Stamp};

@@ -69,6 +69,7 @@ impl Outcome {
                 | Reply::Ring(_)
                 | Reply::Transacted(_)
                 | Reply::Located(_)
+                | Reply::Salvaged(_)
                 | Reply::Scanned { .. }
                 | Reply::Left { .. },
             )

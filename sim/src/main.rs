@@ -19,7 +19,7 @@ const USAGE: &str = "kvnode-sim: seeded simulation of many nodes, with faults, c
   --profile NAME     steady, messages, churn, crash or all (all)
   --nodes N          nodes at first, 1 to 20 (5; 9 to grow to)
   --ops N            operations of clients in a run (400)
-  --scenario NAME    load, grow-shrink or transactions (load)
+  --scenario NAME    load, grow-shrink, transactions or salvage (load)
   --threads N        seeds run at once (2)
   --failures N       stop after so many failed runs (5)";
 
@@ -78,6 +78,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
                 o.scenario = match value.as_str() {
                     "load" => Scenario::Load,
                     "grow-shrink" => Scenario::GrowShrink,
+                    "salvage" => Scenario::Salvage,
                     "transactions" => Scenario::Transactions,
                     other => return Err(format!("no scenario {other}")),
                 }
@@ -101,7 +102,8 @@ fn main() -> ExitCode {
         }
     };
     let is_growing = options.scenario == Scenario::GrowShrink;
-    let profile = options.profile.unwrap_or(if is_growing { Profile::Steady } else { Profile::All });
+    let is_steady = is_growing || options.scenario == Scenario::Salvage;
+    let profile = options.profile.unwrap_or(if is_steady { Profile::Steady } else { Profile::All });
     let nodes = options.nodes.unwrap_or(if is_growing { 9 } else { 5 });
     let settings = |seed| Settings::draw(seed, profile, options.scenario, nodes, options.ops);
     let replay = settings(0).replay_command();

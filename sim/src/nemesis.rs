@@ -71,7 +71,7 @@ impl Nemesis {
     pub fn new(settings: &Settings, mut draw: Draw) -> Nemesis {
         Nemesis {
             is_bold: draw.chance(500),
-            is_scripted: settings.scenario == Scenario::GrowShrink,
+            is_scripted: matches!(settings.scenario, Scenario::GrowShrink | Scenario::Salvage),
             is_lossless: settings.weather.loss_per_mille == 0,
             quiet_until: Time(0),
             draw,

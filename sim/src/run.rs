@@ -20,6 +20,7 @@ use crate::settings::{Profile, Scenario, Settings};
 use crate::transactions::workload::{Clients, Open};
 use crate::workload::Workload;
 use core::time::Duration;
+use dht::api::SalvageReport;
 use dht::{Request, RequestId};
 use ring::Space;
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +95,8 @@ struct Run<M> {
     issued: usize,
     is_loading: bool,
     undecided: usize,
+    /// What the last salvage told.
+    salvaged: Option<SalvageReport>,
 }
 
 impl<M: Machine> Run<M> {
@@ -112,6 +115,7 @@ impl<M: Machine> Run<M> {
             issued: 0,
             is_loading: false,
             undecided: 0,
+            salvaged: None,
         }
     }
 
@@ -124,6 +128,7 @@ impl<M: Machine> Run<M> {
                 self.until(LOAD_TIME, "the clients did not finish", Run::is_load_over)?;
             }
             Scenario::GrowShrink => self.grow_and_shrink()?,
+            Scenario::Salvage => self.lose_and_salvage()?,
         }
         self.is_loading = false;
         self.nemesis.heal(&mut self.cluster)?;
@@ -191,6 +196,79 @@ impl<M: Machine> Run<M> {
         self.is_loading = false;
         self.until(HEAL_TIME, "the clients did not finish", |r| r.open.is_empty())?;
         self.demand(&keys, |_, _| Action::Get)
+    }
+
+    /// Loses so many nodes at once that keys have no quorum, sees that they are unavailable, and salvages them. All
+    /// replicas were equal before, so nothing may be lost.
+    fn lose_and_salvage(&mut self) -> Result<(), Violation> {
+        let replicas = usize::from(self.settings.config.replication_factor);
+        self.form(self.settings.nodes)?;
+        self.start_load();
+        self.until(LOAD_TIME, "the clients did not finish", Run::is_load_over)?;
+        self.is_loading = false;
+        // Accepts are sent to all replicas; the last ones arrive.
+        self.pass(Duration::from_secs(3))?;
+        let least = self.settings.losses_max() + 1;
+        let most = replicas.saturating_sub(1);
+        if self.cluster.processes().count() < replicas || least > most {
+            return Ok(());
+        }
+        let lost = least + self.workload.draw().index(most - least + 1);
+        for _ in 0..lost {
+            let serving = self.cluster.serving();
+            let Some(node) = self.workload.draw().pick(&serving) else { break };
+            self.cluster.crash(node.id);
+        }
+        self.pass(self.settings.config.dead_after * 4)?;
+        let keys: Vec<Key> = self.history.by_key().into_keys().collect();
+        let failed = self.ask_once(&keys)?;
+        let serving = self.cluster.serving();
+        let Some(node) = self.workload.draw().pick(&serving) else {
+            return broken("I6", "nobody serves after the loss".to_owned());
+        };
+        let would = self.salvage(node.id, true)?;
+        if failed == 0 && would.intervals == 0 {
+            // The lost nodes had no two replicas of any key.
+            return Ok(());
+        }
+        let report = self.salvage(node.id, false)?;
+        let expected = SalvageReport { keys: report.keys, lineage: report.lineage, ..would };
+        if report != expected || report.lineage != 1 || report.intervals == 0 || report.sources_lost > 0 {
+            return broken("salvage", format!("told {would:?} before and {report:?} after"));
+        }
+        let hosts: Vec<u8> = (1..=self.settings.nodes).collect();
+        for i in 0..lost {
+            let host = self.settings.nodes + 1 + u8::try_from(i).unwrap_or(0);
+            self.cluster.start(host, &hosts, false)?;
+        }
+        self.until(HEAL_TIME, "the salvaged ring did not become whole", |r| r.unrest().is_none())
+    }
+
+    /// Lets time pass.
+    fn pass(&mut self, time: Duration) -> Result<(), Violation> {
+        let end = self.cluster.now() + time;
+        self.until(time + LOOK_INTERVAL * 2, "time stood still", |r| r.cluster.now() >= end)
+    }
+
+    /// One read of every key; how many of them failed.
+    fn ask_once(&mut self, keys: &[Key]) -> Result<usize, Violation> {
+        let first = self.history.len();
+        for key in keys {
+            let serving = self.cluster.serving();
+            if let Some(node) = self.workload.draw().pick(&serving) {
+                self.issue(self.settings.clients, key.clone(), Action::Get, node.id)?;
+            }
+        }
+        let limit = self.settings.config.operation_deadline * 3;
+        self.until(limit, "a request was never answered", |r| r.open.is_empty())?;
+        Ok(self.history.iter().skip(first).filter(|(_, op)| !op.outcome.is_answered()).count())
+    }
+
+    fn salvage(&mut self, node: ring::NodeId, is_dry: bool) -> Result<SalvageReport, Violation> {
+        self.salvaged = None;
+        self.cluster.request(node, Request::Salvage { is_dry })?;
+        self.until(HEAL_TIME, "a salvage did not end", |r| r.salvaged.is_some())?;
+        Ok(self.salvaged.take().unwrap_or_default())
     }
 
     fn is_load_over(&mut self) -> bool {
@@ -400,6 +478,10 @@ impl<M: Machine> Run<M> {
 
     fn complete(&mut self) {
         while let Some(done) = self.cluster.poll_completion() {
+            if let Some(dht::Reply::Salvaged(report)) = done.reply {
+                self.salvaged = Some(*report);
+                continue;
+            }
             if let Some(open) = self.open_txns.remove(&done.id) {
                 self.complete_txn(open, done.reply);
                 continue;

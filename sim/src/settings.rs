@@ -46,6 +46,8 @@ pub enum Scenario {
     Load,
     /// A ring of one grows to `nodes` and shrinks to one again, under load.
     GrowShrink,
+    /// A ring that loses more nodes than it can bear, and is salvaged.
+    Salvage,
     /// A ring of a given size under transactions.
     Transactions,
 }
@@ -140,6 +142,7 @@ impl Settings {
         let scenario = match self.scenario {
             Scenario::Load => "",
             Scenario::GrowShrink => " --scenario grow-shrink",
+            Scenario::Salvage => " --scenario salvage",
             Scenario::Transactions => " --scenario transactions",
         };
         format!(

@@ -122,6 +122,12 @@ fn a_ring_grows_from_one_to_nine_and_shrinks_to_one() {
 }
 
 #[test]
+fn what_lost_its_quorum_is_unavailable_until_it_is_salvaged() {
+    seeds(Profile::Steady, Scenario::Salvage, 3, 1..9);
+    seeds(Profile::Steady, Scenario::Salvage, 5, 1..17);
+}
+
+#[test]
 fn the_same_seed_twice_gives_the_same_transcript() {
     for seed in 1..=4 {
         let s = Settings::draw(seed, Profile::All, Scenario::Load, 5, 100);

@@ -273,6 +273,7 @@ impl Commit {
             | Reply::Ring(_)
             | Reply::Located(_)
             | Reply::Transacted(_)
+            | Reply::Salvaged(_)
             | Reply::Scanned { .. }
             | Reply::Left { .. } => self.fail(now, Failure::Busy, out),
         }

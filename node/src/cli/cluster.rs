@@ -58,6 +58,7 @@ impl Status {
             ("bytes", s.bytes.to_string()),
             ("bytes_max", s.bytes_max.to_string()),
             ("pieces", s.pieces.to_string()),
+            ("lineage", s.lineage.to_string()),
             ("operations_open", s.operations_open.to_string()),
         ];
         let mut plain = format!(

@@ -7,6 +7,7 @@ mod healthcheck;
 pub(crate) mod json;
 mod kv;
 mod output;
+mod salvage;
 mod show;
 mod trouble;
 mod txn;
@@ -101,6 +102,8 @@ enum Command {
     Locate(cluster::Locate),
     /// Make a node hand over everything and leave its ring
     Leave(cluster::Leave),
+    /// Decide anew, from what is left, what has lost its quorum
+    Salvage(salvage::Salvage),
     /// Measure a running ring
     Bench(bench::Bench),
     /// Exit 0 if the node on this machine is ready, else 1
@@ -177,6 +180,7 @@ fn run(cli: Cli, serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -
         Command::Ring(c) => block_on(false, c.run(&target))??,
         Command::Locate(c) => block_on(false, c.run(&target))??,
         Command::Leave(c) => block_on(false, c.run(&target))??,
+        Command::Salvage(c) => block_on(false, c.run(&target))??,
     };
     print(&output, cli.output)
 }

@@ -68,6 +68,9 @@ impl Journal {
             Event::Resumed { slot, .. } => {
                 ("good", format!("went on with a replaced part of replica {slot}, its successor being gone"))
             }
+            Event::Salvaged { keys, .. } => {
+                ("bad", format!("decided a piece without a quorum anew, with {keys} keys that were left"))
+            }
             Event::JoinDenied { by, .. } => ("note", format!("{} did not let this node in yet", by.addr)),
             Event::Refused { node } => ("note", format!("node {node} was refused")),
             // Several a second while a ring grows; the metrics count them.

@@ -158,6 +158,7 @@ pub(super) fn reply_json(key: &str, reply: Reply) -> Answer {
         | Reply::Located(_)
         | Reply::Transacted(_)
         | Reply::Scanned { .. }
+        | Reply::Salvaged(_)
         | Reply::Left { .. }) => problem(&unexpected(&other)),
     }
 }

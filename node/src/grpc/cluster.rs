@@ -35,6 +35,11 @@ fn phase(p: Phase) -> v1::Phase {
     }
 }
 
+fn not_done(what: &str, reply: &Reply) -> Report {
+    let cause: String = format!("the core replied {reply:?}").chars().take(200).collect();
+    Report::new(error::INTERNAL, what, cause, "report it, with the node's log; SIGTERM makes the node leave")
+}
+
 /// What an operator should look at, a sentence each.
 fn findings(s: &NodeStatus) -> Vec<String> {
     let mut out = Vec::new();
@@ -124,6 +129,7 @@ impl Cluster for Api {
             foreign_ring: s.foreign_ring.map(|r| r.to_string()).unwrap_or_default(),
             version: self.info.version.to_owned(),
             uptime_seconds: self.info.started.elapsed().as_secs(),
+            lineage: s.lineage,
         }))
     }
 
@@ -167,17 +173,42 @@ impl Cluster for Api {
         Ok(Response::new(HistoryResponse { node: Some(me), samples, transactions, hot_keys }))
     }
 
+    async fn salvage(
+        &self,
+        request: Request<v1::SalvageRequest>,
+    ) -> Result<Response<v1::SalvageResponse>, Status> {
+        let is_dry = !request.into_inner().execute;
+        let reply = self.ask(Ask::Salvage { is_dry }).await?;
+        let Reply::Salvaged(r) = reply else {
+            return Err(Problem::from(not_done("nothing was salvaged", &reply)).into());
+        };
+        if r.is_refused {
+            let report = Report::new(
+                error::SALVAGE_REFUSED,
+                "nothing was salvaged",
+                "the node is not a member of a ring, or salvages already",
+                "wait until the first command has been answered, or ask another node: 'kvnode members'",
+            );
+            return Err(Problem::from(report).into());
+        }
+        Ok(Response::new(v1::SalvageResponse {
+            executed: !is_dry,
+            silent_members: small(r.silent),
+            intervals: small(r.intervals),
+            share_millionths: r.share_ppm,
+            intervals_lost_whole: small(r.lost_whole),
+            sources_lost: small(r.sources_lost),
+            intervals_failed: small(r.failed),
+            keys: u64::try_from(r.keys).unwrap_or(u64::MAX),
+            lineage: r.lineage,
+        }))
+    }
+
     async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
         let reply = self.ask(Ask::Leave).await?;
         if let Reply::Left { is_clean } = reply {
             return Ok(Response::new(v1::LeaveResponse { clean: is_clean }));
         }
-        let report = Report::new(
-            error::INTERNAL,
-            "the node did not leave",
-            format!("the core replied {reply:?}").chars().take(200).collect::<String>(),
-            "stop the process with SIGTERM; it then leaves too",
-        );
-        Err(Problem::from(report).into())
+        Err(Problem::from(not_done("the node did not leave", &reply)).into())
     }
 }

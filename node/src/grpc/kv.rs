@@ -186,6 +186,7 @@ impl Api {
                 | Ask::Ring
                 | Ask::Locate { .. }
                 | Ask::Scan { .. }
+                | Ask::Salvage { .. }
                 | Ask::Leave => return Err(malformed(WireError::NoValue)),
             };
             let (key, finish) = (p.key, p.finish);
@@ -281,6 +282,7 @@ fn changed(key: &str, reply: Reply) -> Result<(u64, Option<Value>), Missing> {
         | Reply::Ring(_)
         | Reply::Located(_)
         | Reply::Scanned { .. }
+        | Reply::Salvaged(_)
         | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(Missing::Answer(unexpected(&other))),
     }
@@ -303,6 +305,7 @@ fn finish_get(key: &str, reply: Reply) -> Result<v1::GetResponse, Problem> {
         | Reply::Ring(_)
         | Reply::Located(_)
         | Reply::Scanned { .. }
+        | Reply::Salvaged(_)
         | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(unexpected(&other)),
     }

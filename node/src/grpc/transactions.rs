@@ -75,6 +75,7 @@ impl Api {
             | Reply::Ring(_)
             | Reply::Located(_)
             | Reply::Scanned { .. }
+            | Reply::Salvaged(_)
             | Reply::Left { .. }) => return Err(unexpected(&other)),
         };
         let (committed, failed_key) = match &done.outcome {

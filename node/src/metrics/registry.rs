@@ -82,6 +82,12 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         Gauge,
+        "kvnode_lineage",
+        &[],
+        "How often the ring was salvaged, as far as this node's memory tells; acknowledged writes may have been lost then",
+    ),
+    metric(
+        Gauge,
         "kvnode_ring_view_disagreements",
         &[],
         "Pieces that a live member says it owns and this node ascribes to another",

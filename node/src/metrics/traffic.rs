@@ -340,6 +340,7 @@ impl Traffic {
             | Event::Dissolved { .. }
             | Event::JoinDenied { .. }
             | Event::ForeignRing { .. }
+            | Event::Salvaged { .. }
             | Event::Refused { .. } => {}
         }
     }

@@ -168,6 +168,7 @@ impl Map {
             Request::Start { .. } | Request::Seeds(_) => Reply::Ok,
             Request::Insight => Reply::Insight(Box::new(self.insight())),
             Request::Inspect { .. } => Reply::Inspected(Vec::new()),
+            Request::Salvage { .. } => Reply::Salvaged(Box::default()),
         })
     }
 
@@ -191,6 +192,7 @@ impl Map {
             pieces: 3,
             operations_open: 0,
             foreign_ring: None,
+            lineage: 0,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::take as t;
 use super::{WireError, wire};
 use dht::Message;
-use dht::message::{Answer, Attempt, ConfirmItem, Era, JoinRefusal, Operation, PageEnd};
+use dht::message::{Answer, Attempt, ConfirmItem, Era, JoinRefusal, MemoryPiece, Operation, PageEnd};
 use paxos::Granted;
 use ring::members::Gossip;
 use ring::{NodeId, RingId};
@@ -142,6 +142,27 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Option<Message>, WireError>
         Kind::Install(w) => Message::Install {
             extent: t::extent(w.extent)?,
             configuration: t::configuration(w.configuration)?,
+        },
+        Kind::SurveyQuery(w) => Message::SurveyQuery { rpc: w.rpc },
+        Kind::SurveyReply(w) => Message::SurveyReply {
+            rpc: w.rpc,
+            pieces: t::each(w.pieces, |x| {
+                Ok(MemoryPiece {
+                    slot: t::slot(x.slot)?,
+                    extent: t::extent(x.extent)?,
+                    configuration: t::configuration(x.configuration)?,
+                    is_whole: x.is_whole,
+                    is_active: x.is_active,
+                })
+            })?,
+        },
+        Kind::SalvagePull(w) => Message::SalvagePull {
+            rpc: w.rpc,
+            slot: t::slot(w.slot)?,
+            extent: t::extent(w.extent)?,
+            since: w.since,
+            after: w.after.map(t::offset_key).transpose()?,
+            held: (w.held_count, w.held_digest),
         },
         Kind::FillPull(w) => Message::FillPull {
             rpc: w.rpc,

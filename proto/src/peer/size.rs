@@ -44,6 +44,7 @@ pub fn size_estimate(message: &Message) -> usize {
             Message::ConfirmReply { answers, .. } => answers.len() * 16,
             Message::ConfigurationReply { pieces, .. } => pieces.len() * SMALL,
             Message::RefuseReply { pieces, .. } => pieces.len() * SMALL,
+            Message::SurveyReply { pieces, .. } => pieces.len() * SMALL,
             Message::MemoryFound { pieces, .. } => pieces.len() * 48,
             Message::DonationReply { answer, .. } => answer.as_ref().map_or(0, |d| d.len() * 10),
             Message::FrozenPull { unfinished, .. } | Message::Refuse { unfinished, .. } => {
@@ -63,6 +64,8 @@ pub fn size_estimate(message: &Message) -> usize {
             | Message::ChangeAccept { .. }
             | Message::ChangeAcceptReply { .. }
             | Message::Install { .. }
+            | Message::SurveyQuery { .. }
+            | Message::SalvagePull { .. }
             | Message::FillPull { .. }
             | Message::FrozenQuery { .. }
             | Message::MemorySeek { .. }

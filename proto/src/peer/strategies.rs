@@ -489,12 +489,36 @@ fn epochs() -> impl Strategy<Value = Vec<u64>> {
     vec(any::<u64>(), 0..3)
 }
 
+fn surveyed() -> impl Strategy<Value = MemoryPiece> {
+    (slot(), extent(), any_configuration(), any::<bool>(), any::<bool>()).prop_map(
+        |(slot, extent, configuration, is_whole, is_active)| MemoryPiece {
+            slot,
+            extent,
+            configuration,
+            is_whole,
+            is_active,
+        },
+    )
+}
+
 fn frozen_messages() -> impl Strategy<Value = Message> {
     let u = any::<u64>;
     let found = vec((extent(), u(), any::<bool>()), 0..3);
     let refused = vec((extent(), any_configuration()), 0..3);
     prop_oneof![
         (slot(), extent()).prop_map(|(slot, extent)| Message::MemorySeek { slot, extent }),
+        u().prop_map(|rpc| Message::SurveyQuery { rpc }),
+        (u(), vec(surveyed(), 0..3)).prop_map(|(rpc, pieces)| Message::SurveyReply { rpc, pieces }),
+        (u(), slot(), extent(), u(), maybe((any::<u128>(), key())), any::<(u64, u64)>()).prop_map(
+            |(rpc, slot, extent, since, after, held)| Message::SalvagePull {
+                rpc,
+                slot,
+                extent,
+                since,
+                after,
+                held
+            }
+        ),
         (slot(), found).prop_map(|(slot, pieces)| Message::MemoryFound { slot, pieces }),
         (u(), slot(), extent(), era(), slot()).prop_map(|(rpc, slot, extent, era, of)| {
             Message::DonationQuery { rpc, slot, extent, era, of }

@@ -3,7 +3,7 @@
 use super::parts as p;
 use super::wire;
 use dht::Message;
-use dht::message::{Answer, Attempt, ConfirmItem, Denied, JoinRefusal, Operation, Sighting};
+use dht::message::{Answer, Attempt, ConfirmItem, Denied, JoinRefusal, MemoryPiece, Operation, Sighting};
 use ring::members::Gossip;
 use ring::{Extent, Slot};
 use store::{Ballot, Change, Condition, Refusal, SessionId, Stamp};
@@ -158,6 +158,28 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             extent: Some(p::extent(extent)),
             configuration: Some(p::configuration(configuration)),
         }),
+        Message::SurveyQuery { rpc } => Kind::SurveyQuery(wire::SurveyQuery { rpc: *rpc }),
+        Message::SurveyReply { rpc, pieces } => {
+            let piece = |x: &MemoryPiece| wire::SurveyedPiece {
+                slot: u32::from(x.slot),
+                extent: Some(p::extent(&x.extent)),
+                configuration: Some(p::configuration(&x.configuration)),
+                is_whole: x.is_whole,
+                is_active: x.is_active,
+            };
+            Kind::SurveyReply(wire::SurveyReply { rpc: *rpc, pieces: pieces.iter().map(piece).collect() })
+        }
+        Message::SalvagePull { rpc, slot, extent, since, after, held } => {
+            Kind::SalvagePull(wire::SalvagePull {
+                rpc: *rpc,
+                slot: u32::from(*slot),
+                extent: Some(p::extent(extent)),
+                since: *since,
+                after: after.as_ref().map(p::offset_key),
+                held_count: held.0,
+                held_digest: held.1,
+            })
+        }
         Message::FillPull { rpc, slot, extent, era, target, after, held } => Kind::FillPull(wire::FillPull {
             rpc: *rpc,
             slot: u32::from(*slot),
