@@ -124,7 +124,8 @@ impl Teller {
             let amount = i64::try_from(self.draw.between(1, 9)).unwrap_or(1);
             last += 1;
             let (slip, n) = (receipt(self.who), last);
-            let result = kv.transaction(|tx| moved(tx, [account(from), account(to)], amount, slip.clone(), n)).await;
+            let result =
+                kv.transaction(|tx| moved(tx, [account(from), account(to)], amount, slip.clone(), n)).await;
             if self.note(&result) {
                 done = n;
                 open.clear();
@@ -163,7 +164,8 @@ impl Campaign {
         let (stop, books) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Books::default())));
         let mut tasks = Vec::new();
         for who in 0..CLIENTS {
-            let draw_seed = self.options.seed.wrapping_mul(7919).wrapping_add(u64::try_from(who).unwrap_or(0));
+            let draw_seed =
+                self.options.seed.wrapping_mul(7919).wrapping_add(u64::try_from(who).unwrap_or(0));
             let teller = Teller {
                 who,
                 doors: doors.clone(),

@@ -117,8 +117,10 @@ impl Campaign {
                 self.cold.forget();
                 self.fleet.start_over()?;
             }
-            if round % 10 == 0 {
+            if round.is_multiple_of(10) {
                 println!("{:6.0} s: {round} rounds", self.began.elapsed().as_secs_f64());
+                let last = self.story.last().map(String::as_str).unwrap_or_default();
+                println!("  {last}");
             }
         }
         let written = self.cold.len();
@@ -150,7 +152,9 @@ impl Campaign {
         self.tally.count_history(&history);
         let checked = order::check(&history).map_err(|v| v.to_string());
         match &checked {
-            Ok(undecided) => self.tally.count("keys whose search was given up", u64::try_from(*undecided).unwrap_or(0)),
+            Ok(undecided) => {
+                self.tally.count("keys whose search was given up", u64::try_from(*undecided).unwrap_or(0))
+            }
             Err(_) => self.save("history", &history_text(&history)),
         }
         let ended = self.fleet.ended_by_themselves();
@@ -165,7 +169,10 @@ impl Campaign {
     /// Waits for full strength after the fault has ended.
     fn heal(&mut self) -> Res<()> {
         let took = self.fleet.wait_full_strength(PATIENCE)?;
-        self.tell(format!("full strength after {took:?}"));
+        let pieces = (0..self.fleet.len()).filter_map(|p| self.fleet.status(p).ok()).map(|s| s.pieces).max();
+        self.tell(format!("full strength after {took:?}, at most {pieces:?} pieces at a node"));
+        let most = self.tally.counts.entry("pieces at a node at most".to_owned()).or_default();
+        *most = (*most).max(u64::from(pieces.unwrap_or(0)));
         self.tally.time("time from the end of the fault to full strength", took);
         if took > HEAL_LIMIT {
             self.tally.count("slow: not healed within 10 s", 1);

@@ -45,11 +45,8 @@ impl Cold {
     /// Reads some of them, or all, each at some node.
     pub(crate) fn verify(&self, runtime: &Runtime, doors: &Doors, draw: &mut Draw, all: bool) -> Res<()> {
         let keys: Vec<&String> = self.known.keys().collect();
-        let chosen: Vec<&String> = if all {
-            keys
-        } else {
-            (0..READ_PER_ROUND).filter_map(|_| draw.pick(&keys)).collect()
-        };
+        let chosen: Vec<&String> =
+            if all { keys } else { (0..READ_PER_ROUND).filter_map(|_| draw.pick(&keys)).collect() };
         for key in chosen {
             let Some(want) = self.known.get(key) else { continue };
             let Some(door) = draw.pick(&doors.open()) else { return Err("no node serves".to_owned()) };

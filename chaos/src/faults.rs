@@ -3,6 +3,7 @@
 use crate::campaign::Campaign;
 use crate::options::Fault;
 use crate::workload::Load;
+use client::v1::Phase;
 use harness::Res;
 use harness::grpc::Grpc;
 use harness::load::{Client as _, Fate};
@@ -66,7 +67,8 @@ impl Campaign {
     /// SIGSTOP of one node, for less or more than every time-out, and SIGCONT.
     pub(crate) fn pause(&mut self, load: &Load) -> Res<()> {
         let victim = self.any_place();
-        let length = if self.draw.chance(500) { self.draw.millis(100, 1200) } else { self.draw.millis(1200, 6000) };
+        let length =
+            if self.draw.chance(500) { self.draw.millis(100, 1200) } else { self.draw.millis(1200, 6000) };
         self.tell(format!("SIGSTOP of {victim} for {length:?}"));
         let began = Instant::now();
         self.fleet.close(victim);
@@ -145,7 +147,9 @@ impl Campaign {
                 let what = format!("{left:?} and {right:?} are apart, both see {a}");
                 (both_ways(left, right), left.to_vec(), what)
             }
-            Fault::Partial => (both_ways(&[a], &[b]), vec![a], format!("{a} and {b} are apart, others see both")),
+            Fault::Partial => {
+                (both_ways(&[a], &[b]), vec![a], format!("{a} and {b} are apart, others see both"))
+            }
             _ => (both_ways(&[a], &order[1..]), vec![a], format!("{a} is alone")),
         }
     }
@@ -206,7 +210,7 @@ impl Campaign {
         loop {
             let status = self.fleet.status(0);
             if let Ok(s) = &status
-                && !s.ring.is_empty()
+                && s.phase() == Phase::Member
                 && seen.insert(s.ring.clone())
             {
                 self.tell(format!("the first node is in ring {}", s.ring));
@@ -221,7 +225,7 @@ impl Campaign {
         self.tally.time("time from its start to full strength", restarted.elapsed());
         self.note_blocked(load, "the first node restarts", began, Instant::now());
         if seen.iter().any(|r| *r != ring) {
-            self.tally.count("the first node was in a ring of its own for a moment", 1);
+            self.tally.count("the first node served in a ring of its own for a moment", 1);
         }
         let now = self.fleet.status(0)?.ring;
         if now == ring { Ok(()) } else { Err(format!("the ring is {now}, and was {ring}")) }

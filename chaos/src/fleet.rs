@@ -105,7 +105,8 @@ impl Fleet {
 
     /// Starts a node that joins at the others.
     pub(crate) fn start_at_others(&mut self, place: usize) -> Res<()> {
-        let others: Vec<Ipv4Addr> = (0..self.len()).filter(|p| *p != place).map(|p| self.address(p)).collect();
+        let others: Vec<Ipv4Addr> =
+            (0..self.len()).filter(|p| *p != place).map(|p| self.address(p)).collect();
         self.start(place, &others)
     }
 
@@ -283,7 +284,9 @@ impl Fleet {
                 let ring = kv.ring().await.map_err(|e| e.to_string())?;
                 Ok::<String, String>(format!("{status:#?}\n{members:#?}\n{ring:#?}"))
             });
-            out.push_str(&format!("== node {place} at {}\n{said:?}\n", self.address(place)).replace("\\n", "\n"));
+            out.push_str(
+                &format!("== node {place} at {}\n{said:?}\n", self.address(place)).replace("\\n", "\n"),
+            );
         }
         out
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-pub(crate) const USAGE: &str = "kvnode-chaos: real processes under real faults, checked by what their clients saw
+pub(crate) const USAGE: &str =
+    "kvnode-chaos: real processes under real faults, checked by what their clients saw
 
   --fault NAME       what happens in each round (all):
                        kill             kill -9 of one node; restarted in several ways

@@ -66,9 +66,7 @@ pub(crate) async fn attempt(kv: &Client, key: &str, action: &Action) -> Result<O
         Change::Put { value, condition } => kv.put_if(key, value.clone(), *condition).await.map(done),
         Change::Delete { condition } => kv.delete_if(key, *condition).await.map(|d| match d.existed {
             true => done(d.version),
-            false => {
-                Outcome::Refused { refusal: Refusal::NotFound, version: d.version, value: None }
-            }
+            false => Outcome::Refused { refusal: Refusal::NotFound, version: d.version, value: None },
         }),
         Change::TestAndSet { old, new } => kv.test_and_set(key, old.clone(), new.clone()).await.map(done),
         Change::AddOnNumber { by } => {

@@ -82,8 +82,7 @@ impl Campaign {
         let mut tasks = Vec::new();
         for who in 0..self.options.clients.0 {
             // Half of the clients ask whom they were told of, the others go to the home of a key.
-            let connecting =
-                Client::builder(endpoints.clone()).routes_to_home(who % 2 == 0).connect();
+            let connecting = Client::builder(endpoints.clone()).routes_to_home(who % 2 == 0).connect();
             let caller = Caller {
                 who,
                 prefix: format!("{}-{pass}", self.options.seed),
@@ -91,7 +90,10 @@ impl Campaign {
                 recorder: Arc::clone(&recorder),
                 stop: Arc::clone(&stop),
                 failures: Arc::clone(&failures),
-                draw: Draw::new(pass.wrapping_mul(4099).wrapping_add(u64::try_from(who).unwrap_or(0)), Stream::Workload),
+                draw: Draw::new(
+                    pass.wrapping_mul(4099).wrapping_add(u64::try_from(who).unwrap_or(0)),
+                    Stream::Workload,
+                ),
             };
             tasks.push(self.runtime.spawn(caller.call()));
         }

@@ -22,7 +22,8 @@ impl Campaign {
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
-            self.tally.time("time from start to the first committed write, at a joining node", began.elapsed());
+            self.tally
+                .time("time from start to the first committed write, at a joining node", began.elapsed());
             self.fleet.wait_full_strength(WITHIN)?;
             self.tally.time("time from start to full strength", began.elapsed());
             self.tally.rounds += 1;

@@ -36,9 +36,6 @@ mod tests {
     fn the_figures_are_those_of_the_values() {
         let mut d = Distribution::default();
         (1..=100).rev().for_each(|i| d.add(Duration::from_millis(i * 10)));
-        assert_eq!(
-            d.to_string(),
-            "n 100, min 0.01 s, median 0.51 s, 90 % 0.91 s, 99 % 1.00 s, max 1.00 s"
-        );
+        assert_eq!(d.to_string(), "n 100, min 0.01 s, median 0.51 s, 90 % 0.91 s, 99 % 1.00 s, max 1.00 s");
     }
 }

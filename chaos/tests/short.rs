@@ -44,9 +44,9 @@ fn main() {
     // They measure times, and share few cores with the nodes they start.
     arguments.test_threads = Some(1);
     let reason = if arguments.list { None } else { missing() };
-    let trials = RUNS.iter().map(|(name, args)| {
-        Trial::test(*name, move || run(args)).with_ignored_flag(reason.is_some())
-    });
+    let trials = RUNS
+        .iter()
+        .map(|(name, args)| Trial::test(*name, move || run(args)).with_ignored_flag(reason.is_some()));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if let Some(reason) = reason {
         for (name, _) in RUNS {
