@@ -20,6 +20,19 @@ pub(crate) const HEAL_LIMIT: Duration = Duration::from_secs(10);
 /// Who is not well by then will not be.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+const DRAWN: [Fault; 8] = [
+    Fault::Kill,
+    Fault::Kill,
+    Fault::Pause,
+    Fault::Restart,
+    Fault::One,
+    Fault::Halves,
+    Fault::OneWay,
+    Fault::Partial,
+];
+const DRAWN_FOR_THE_BANK: [Fault; 6] =
+    [Fault::Kill, Fault::Kill, Fault::One, Fault::Halves, Fault::OneWay, Fault::Partial];
+
 /// What a run came to.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -182,24 +195,22 @@ impl Campaign {
     }
 
     fn inject(&mut self, load: &Load) -> Res<()> {
-        let drawn = [
-            Fault::Kill,
-            Fault::Kill,
-            Fault::Pause,
-            Fault::Restart,
-            Fault::One,
-            Fault::Halves,
-            Fault::OneWay,
-            Fault::Partial,
-        ];
-        let fault = match self.options.fault {
-            Fault::All => self.draw.pick(&drawn).unwrap_or(Fault::Kill),
-            Fault::Bank => {
-                let drawn = [Fault::Kill, Fault::One, Fault::Halves, Fault::OneWay, Fault::Partial];
-                self.draw.pick(&drawn).unwrap_or(Fault::Kill)
-            }
-            other => other,
+        let drawn: &[Fault] = match self.options.fault {
+            Fault::All => &DRAWN,
+            Fault::Bank => &DRAWN_FOR_THE_BANK,
+            Fault::Kill
+            | Fault::Pause
+            | Fault::Restart
+            | Fault::One
+            | Fault::Halves
+            | Fault::OneWay
+            | Fault::Partial
+            | Fault::Home
+            | Fault::Stall
+            | Fault::Rolling
+            | Fault::Start => &[],
         };
+        let fault = self.draw.pick(drawn).unwrap_or(self.options.fault);
         match fault {
             Fault::Kill | Fault::All => self.kill(load),
             Fault::Pause => self.pause(load),

@@ -150,7 +150,16 @@ impl Campaign {
             Fault::Partial => {
                 (both_ways(&[a], &[b]), vec![a], format!("{a} and {b} are apart, others see both"))
             }
-            _ => (both_ways(&[a], &order[1..]), vec![a], format!("{a} is alone")),
+            Fault::One
+            | Fault::Kill
+            | Fault::Pause
+            | Fault::Restart
+            | Fault::All
+            | Fault::Home
+            | Fault::Stall
+            | Fault::Rolling
+            | Fault::Bank
+            | Fault::Start => (both_ways(&[a], &order[1..]), vec![a], format!("{a} is alone")),
         }
     }
 
