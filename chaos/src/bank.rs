@@ -46,10 +46,7 @@ fn receipt(who: usize) -> String {
 }
 
 fn number(value: Option<&Value>) -> Option<i64> {
-    match value?.decode() {
-        Data::Int(i) => i64::try_from(&i).ok(),
-        _ => None,
-    }
+    if let Data::Int(i) = value?.decode() { i64::try_from(&i).ok() } else { None }
 }
 
 fn accounts() -> Vec<Operation> {

@@ -20,6 +20,19 @@ pub(crate) const HEAL_LIMIT: Duration = Duration::from_secs(10);
 /// Who is not well by then will not be.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+const DRAWN: [Fault; 8] = [
+    Fault::Kill,
+    Fault::Kill,
+    Fault::Pause,
+    Fault::Restart,
+    Fault::One,
+    Fault::Halves,
+    Fault::OneWay,
+    Fault::Partial,
+];
+const DRAWN_FOR_THE_BANK: [Fault; 6] =
+    [Fault::Kill, Fault::Kill, Fault::One, Fault::Halves, Fault::OneWay, Fault::Partial];
+
 /// What a run came to.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -117,8 +130,10 @@ impl Campaign {
                 self.cold.forget();
                 self.fleet.start_over()?;
             }
-            if round % 10 == 0 {
+            if round.is_multiple_of(10) {
                 println!("{:6.0} s: {round} rounds", self.began.elapsed().as_secs_f64());
+                let last = self.story.last().map(String::as_str).unwrap_or_default();
+                println!("  {last}");
             }
         }
         let written = self.cold.len();
@@ -167,7 +182,10 @@ impl Campaign {
     /// Waits for full strength after the fault has ended.
     fn heal(&mut self) -> Res<()> {
         let took = self.fleet.wait_full_strength(PATIENCE)?;
-        self.tell(format!("full strength after {took:?}"));
+        let pieces = (0..self.fleet.len()).filter_map(|p| self.fleet.status(p).ok()).map(|s| s.pieces).max();
+        self.tell(format!("full strength after {took:?}, at most {pieces:?} pieces at a node"));
+        let most = self.tally.counts.entry("pieces at a node at most".to_owned()).or_default();
+        *most = (*most).max(u64::from(pieces.unwrap_or(0)));
         self.tally.time("time from the end of the fault to full strength", took);
         if took > HEAL_LIMIT {
             self.tally.count("slow: not healed within 10 s", 1);
@@ -177,24 +195,22 @@ impl Campaign {
     }
 
     fn inject(&mut self, load: &Load) -> Res<()> {
-        let drawn = [
-            Fault::Kill,
-            Fault::Kill,
-            Fault::Pause,
-            Fault::Restart,
-            Fault::One,
-            Fault::Halves,
-            Fault::OneWay,
-            Fault::Partial,
-        ];
-        let fault = match self.options.fault {
-            Fault::All => self.draw.pick(&drawn).unwrap_or(Fault::Kill),
-            Fault::Bank => {
-                let drawn = [Fault::Kill, Fault::One, Fault::Halves, Fault::OneWay, Fault::Partial];
-                self.draw.pick(&drawn).unwrap_or(Fault::Kill)
-            }
-            other => other,
+        let drawn: &[Fault] = match self.options.fault {
+            Fault::All => &DRAWN,
+            Fault::Bank => &DRAWN_FOR_THE_BANK,
+            Fault::Kill
+            | Fault::Pause
+            | Fault::Restart
+            | Fault::One
+            | Fault::Halves
+            | Fault::OneWay
+            | Fault::Partial
+            | Fault::Home
+            | Fault::Stall
+            | Fault::Rolling
+            | Fault::Start => &[],
         };
+        let fault = self.draw.pick(drawn).unwrap_or(self.options.fault);
         match fault {
             Fault::Kill | Fault::All => self.kill(load),
             Fault::Pause => self.pause(load),

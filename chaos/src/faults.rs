@@ -3,6 +3,7 @@
 use crate::campaign::Campaign;
 use crate::options::Fault;
 use crate::workload::Load;
+use client::v1::Phase;
 use harness::Res;
 use harness::grpc::Grpc;
 use harness::load::{Client as _, Fate};
@@ -149,7 +150,16 @@ impl Campaign {
             Fault::Partial => {
                 (both_ways(&[a], &[b]), vec![a], format!("{a} and {b} are apart, others see both"))
             }
-            _ => (both_ways(&[a], &order[1..]), vec![a], format!("{a} is alone")),
+            Fault::One
+            | Fault::Kill
+            | Fault::Pause
+            | Fault::Restart
+            | Fault::All
+            | Fault::Home
+            | Fault::Stall
+            | Fault::Rolling
+            | Fault::Bank
+            | Fault::Start => (both_ways(&[a], &order[1..]), vec![a], format!("{a} is alone")),
         }
     }
 
@@ -209,7 +219,7 @@ impl Campaign {
         loop {
             let status = self.fleet.status(0);
             if let Ok(s) = &status
-                && !s.ring.is_empty()
+                && s.phase() == Phase::Member
                 && seen.insert(s.ring.clone())
             {
                 self.tell(format!("the first node is in ring {}", s.ring));
@@ -224,7 +234,7 @@ impl Campaign {
         self.tally.time("time from its start to full strength", restarted.elapsed());
         self.note_blocked(load, "the first node restarts", began, Instant::now());
         if seen.iter().any(|r| *r != ring) {
-            self.tally.count("the first node was in a ring of its own for a moment", 1);
+            self.tally.count("the first node served in a ring of its own for a moment", 1);
         }
         let now = self.fleet.status(0)?.ring;
         if now == ring { Ok(()) } else { Err(format!("the ring is {now}, and was {ring}")) }

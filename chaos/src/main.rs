@@ -38,14 +38,15 @@ fn directory(options: &Options) -> PathBuf {
 fn run_here(options: Options) -> Res<ExitCode> {
     sandbox::bind_life(options.limit);
     let mut campaign = Campaign::new(options, directory(&options))?;
-    match options.fault {
-        Fault::Bank => campaign.bank()?,
-        Fault::Rolling => campaign.rolling()?,
-        Fault::Start => campaign.starts()?,
-        _ => {
-            campaign.start()?;
-            campaign.rounds()?;
-        }
+    if options.fault == Fault::Bank {
+        campaign.bank()?;
+    } else if options.fault == Fault::Rolling {
+        campaign.rolling()?;
+    } else if options.fault == Fault::Start {
+        campaign.starts()?;
+    } else {
+        campaign.start()?;
+        campaign.rounds()?;
     }
     campaign.report();
     Ok(ExitCode::from(u8::from(!campaign.tally.failures.is_empty())))

@@ -186,7 +186,7 @@ pub(crate) fn failed(status: &Status, endpoint: &str, is_read: bool) -> Failed {
             error: if is_not_done { sort(detail, conflict(status)) } else { Error::Unknown(detail) },
         };
     }
-    let is_refused = is_connect_error(status);
+    let is_refused = is_never_sent(status);
     let mut causes = vec![status.message().to_owned()];
     let mut next = status.source();
     while let Some(e) = next {
@@ -256,14 +256,21 @@ fn conflict(status: &Status) -> Option<v1::Conflict> {
     prost::Message::decode(any.value.as_slice()).ok()
 }
 
-/// Whether the connection could not even be made, so that nothing was sent.
-fn is_connect_error(status: &Status) -> bool {
+/// Whether the server certainly did nothing: no connection could be made, or it ended before the request was sent, or
+/// the server said with its GOAWAY, as when it stops in an orderly way, that it did not look at the request.
+fn is_never_sent(status: &Status) -> bool {
     let mut next = status.source();
     while let Some(e) = next {
-        if e.is::<tonic::ConnectError>() {
+        let is_canceled = e.downcast_ref().is_some_and(hyper::Error::is_canceled);
+        if e.is::<tonic::ConnectError>() || is_canceled || e.downcast_ref().is_some_and(is_left_undone) {
             return true;
         }
         next = e.source();
     }
     false
+}
+
+/// A GOAWAY ends only those streams with its own error that come after the last one that the server took.
+fn is_left_undone(e: &h2::Error) -> bool {
+    e.is_go_away() && e.is_remote() && e.reason() == Some(h2::Reason::NO_ERROR)
 }

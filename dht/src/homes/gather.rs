@@ -245,5 +245,6 @@ impl DhtNode {
         for reader in r.readers {
             say(self, reader.origin, reader.otherwise);
         }
+        self.drop_rounds_of_nobody();
     }
 }

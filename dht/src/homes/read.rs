@@ -173,6 +173,21 @@ impl DhtNode {
         }
     }
 
+    /// Gives up the rounds in which all that is open is of reigns that have ended: they would keep the next ones of
+    /// other reigns waiting until nobody asks any more.
+    pub(super) fn drop_rounds_of_nobody(&mut self) {
+        let quorum = self.ctx.space.quorum();
+        let is_idle = |r: &Round| {
+            r.items.iter().all(|(item, granted)| granted.len() >= quorum || self.reigns_of(item).is_empty())
+        };
+        let idle: Vec<u64> =
+            self.homes.rounds.iter().filter(|(_, r)| is_idle(r)).map(|(id, _)| *id).collect();
+        for id in idle {
+            self.homes.rounds.remove(&id);
+            self.homes.has_readers = true;
+        }
+    }
+
     fn reigns_of(&self, item: &ConfirmItem) -> Vec<(Slot, Offset)> {
         let is_hit =
             |r: &&Reign| r.home == item.home && r.ballot == item.ballot && item.extent.covers(&r.extent);
