@@ -129,6 +129,13 @@ async fn an_operation_is_one_trace_over_all_nodes_that_it_touches() {
     let (at, spans) = collector().await;
     // The third one does not trace: it passes on what it does not look at.
     let ring = ring_with(|i, s| if i == 3 { s } else { traced(s, at) }).await;
+    let until = Instant::now() + Duration::from_secs(20);
+    let any = Client::connect(ring.clients.clone()).await.unwrap();
+    // Each of the three has a replica of every key.
+    while any.status().await.unwrap().tolerated_failures == 0 {
+        assert!(Instant::now() < until, "the ring did not spread");
+        sleep(Duration::from_millis(50)).await;
+    }
     let first = channel(&ring.clients[0]).await;
     let mut kv = KvClient::new(first.clone());
     let mut has_home = false;
