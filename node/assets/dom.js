@@ -85,6 +85,7 @@ export function micros(us) {
 export function rate(n) {
   if (n === null || n === undefined) return "–";
   if (n >= 1000) return Math.round(n).toLocaleString("en");
+  if (n > 0 && n < 0.05) return "< 0.1";
   return n === 0 || n >= 10 ? String(Math.round(n)) : n.toFixed(1);
 }
 

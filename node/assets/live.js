@@ -17,7 +17,8 @@ function tell(what) {
 function connect() {
   const source = new EventSource("/events");
   source.addEventListener("state", (e) => {
-    live.state = JSON.parse(e.data);
+    // The members of a large ring come less often than the rest.
+    live.state = { ...live.state, ...JSON.parse(e.data) };
     live.isConnected = true;
     tell("state");
   });

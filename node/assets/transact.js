@@ -49,7 +49,7 @@ export function transact() {
       gone.element.remove();
     });
     // Another key makes it another transaction.
-    made.key.addEventListener("input", forget);
+    made.key.addEventListener("input", () => { forget(); conflicts = 0; });
     rows.push(made);
     parts.append(made.element);
   }
@@ -86,6 +86,7 @@ export function transact() {
       return out.replaceChildren(said("", `Committed: ${plural(rows.length, "operation")}, ${words}.`));
     }
     if (answer.state === "conflict") return out.replaceChildren(conflict(answer));
+    conflicts = 0;
     const wrong = answer.results.find((r) => r.error && r.key === answer.failed_key);
     const box = h("div", { class: "conflict stack", role: "alert" }, h("strong", {}, "Not committed: nothing was written."));
     if (wrong) box.append(errorBox(wrong.error));

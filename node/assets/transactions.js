@@ -91,7 +91,7 @@ export function transactions() {
     patchRows(hot.body, answer.hot_keys.map((k) => ({
       key: k.key,
       cells: [{ text: k.key, cls: "wrap mono" }, { text: rate(k.operations), cls: "num" },
-        { text: Math.round(k.conflicts).toLocaleString("en"), cls: "num" }, { text: k.nodes.join(", "), cls: "wrap" }],
+        { text: Math.round(k.conflicts).toLocaleString("en"), cls: "num" }, { text: plural(k.nodes.length, "node"), title: k.nodes.join(", ") }],
     })));
   }
 

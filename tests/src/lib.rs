@@ -15,6 +15,7 @@ pub mod cli;
 pub mod docker;
 pub mod grpc;
 pub mod http;
+pub mod large;
 pub mod load;
 pub mod poll;
 pub mod process;

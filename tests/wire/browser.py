@@ -1,5 +1,6 @@
-"""The dashboard in Chromium. Arguments: a folder for screenshots, the program, a free address, three nodes as ADDRESS=PID."""
+"""The dashboard in Chromium. Arguments: a folder for screenshots, the program, a free address, a node of a large ring, three nodes as ADDRESS=PID."""
 
+import math
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ SIZES = {"wide": (1280, 860), "small": (420, 860)}
 HOSTILE = "\"'><img src=x onerror=window.owned=1><script>window.owned=1</script>{{7*7}}\u202e"
 DRAW_MILLISECONDS_MAX = 200
 
-screens, program, spare, *given = sys.argv[1:]
+screens, program, spare, large, *given = sys.argv[1:]
 nodes = [(n.split("=")[0], int(n.split("=")[1])) for n in given]
 problems = []
 started = []
@@ -225,37 +226,48 @@ def by_keyboard(context):
 
 
 def large_ring(context):
-    """A ring of 1 000 nodes, as /events would tell of it."""
-    tab = context.new_page()
-    tab.goto(f"http://{nodes[0][0]}/#ring")
-    expect(tab.locator("#connection")).to_have_text("live")
+    """The page of a node that sees 1 000 members, by its own stream of events."""
+    tab = watched(context, large, "ring")
+    canvas = tab.locator("#picture")
+    expect(tab.get_by_role("table", name="Nodes of the ring").locator("tbody tr")).to_have_count(1000)
+    # From the ring as it was told to the last stroke, a dozen times, the first one being the page's own.
     took = tab.evaluate(
         """async () => {
         const { live } = await import('/ui/live.js');
-        const { arcsOf, draw, partnersOf } = await import('/ui/picture.js');
-        const n = 1000, step = (1n << 128n) / 3n;
-        const hex = (x) => x.toString(16).padStart(32, '0');
-        const pieces = [];
-        for (let slot = 0; slot < 3; slot += 1) for (let i = 0; i < n; i += 1) {
-          pieces.push({ slot, first_offset: hex(step * BigInt(i) / BigInt(n)), last_offset: hex(step * BigInt(i + 1) / BigInt(n) - 1n),
-            node: `n-${(i * 7 + slot * 331) % n}`, overlay_address: `10.0.0.${i}:1`, live: i % 97 !== 0 });
-        }
+        const { arcsOf } = await import('/ui/picture.js');
         const canvas = document.getElementById('picture');
-        const began = performance.now();
-        const arcs = arcsOf({ replication_factor: 3, pieces });
-        draw(canvas, { arcs, replicas: 3, states: new Map(pieces.map((p) => [p.node, 'alive'])), chosen: 'n-7',
-          partners: partnersOf(arcs, 'n-7'), marks: [], start: null, colour: (x) => Number(x.slice(2)) % 12, scale: () => 1,
-          title: '1,000 nodes', subtitle: '3,000 pieces' });
-        const took = performance.now() - began;
-        draw(canvas, { arcs, replicas: 3, states: new Map(pieces.map((p) => [p.node, 'alive'])), chosen: null,
-          partners: new Set(), marks: [], start: null, colour: () => 0, scale: () => 1,
-          title: '1,000 nodes', subtitle: '3,000 pieces' });
-        return took;
+        const times = [Number(canvas.dataset.took)];
+        for (let i = 0; i < 12; i += 1) {
+          const began = performance.now();
+          arcsOf(live.ring);
+          const arcs = performance.now() - began;
+          delete canvas.dataset.took;
+          window.dispatchEvent(new Event('resize'));
+          while (!canvas.dataset.took) await new Promise(requestAnimationFrame);
+          times.push(arcs + Number(canvas.dataset.took));
+        }
+        return times;
       }"""
     )
+    box = canvas.bounding_box()
+    middle, radius = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), box["width"] * 0.34
+    # Moving over the ring, and the events of some seconds: no frame may wait long.
+    frames = tab.evaluate_handle(
+        """() => { const all = []; let last = performance.now();
+        const next = (now) => { all.push(now - last); last = now; requestAnimationFrame(next); };
+        requestAnimationFrame(next); return all; }"""
+    )
+    for i in range(90):
+        angle = i / 90 * 6.283
+        tab.mouse.move(middle[0] + radius * math.cos(angle), middle[1] + radius * math.sin(angle))
+        tab.wait_for_timeout(20)
+    waits = sorted(frames.evaluate("all => all.slice(1)"))
     tab.screenshot(path=os.path.join(screens, "ring-1000.png"))
-    assert took < DRAW_MILLISECONDS_MAX, f"1 000 nodes took {took:.0f} ms"
-    print(f"a ring of 1 000 nodes: drawn in {took:.0f} ms")
+    assert max(took) < DRAW_MILLISECONDS_MAX, f"1 000 nodes took {max(took):.0f} ms"
+    slow, half = waits[int(len(waits) * 0.99)], waits[len(waits) // 2]
+    print(f"a ring of 1 000 nodes: drawn in {took[0]:.0f} ms, at most {max(took):.0f} ms; "
+          f"frames while the pointer moves: half within {half:.0f} ms, 99 of 100 within {slow:.0f} ms")
+    assert slow < DRAW_MILLISECONDS_MAX, f"a frame waited {slow:.0f} ms"
     tab.close()
 
 

@@ -1,9 +1,9 @@
 //! The dashboard in a real Chromium, with a real ring.
 
-use harness::Res;
 use harness::binary::{kvnode, scratch, workspace};
 use harness::process::{ensure_free, loopback, start_ring};
 use harness::python::{BROWSER, interpreter, run};
+use harness::{Res, large};
 use std::process::Command;
 
 /// Why no browser can be driven here.
@@ -22,8 +22,10 @@ pub(crate) fn dashboard() -> Res<()> {
     let nodes = start_ring(3)?;
     let spare = loopback(9);
     ensure_free(spare)?;
+    let large = large::start(loopback(10), 1000)?.to_string();
     let program = kvnode()?.to_string_lossy().into_owned();
-    let mut arguments = vec![scratch("screens")?.to_string_lossy().into_owned(), program, spare.to_string()];
+    let mut arguments =
+        vec![scratch("screens")?.to_string_lossy().into_owned(), program, spare.to_string(), large];
     arguments.extend(nodes.iter().map(|n| format!("{}={}", n.endpoint(), n.pid())));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let script = workspace().join("tests").join("wire").join("browser.py");

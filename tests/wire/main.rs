@@ -12,6 +12,7 @@ mod monitoring;
 mod processes;
 mod reflection;
 mod scalaris;
+mod seeing;
 mod wrong_use;
 
 use harness::python::{BROWSER, GRPC, interpreter};
@@ -68,6 +69,10 @@ const CASES: &[Case] = &[
     case("scalaris::the_example_moves_money_whole", scalaris::example, Need::Nothing),
     case("scalaris::the_grpc_example_moves_money_whole", scalaris::grpc_example, Need::Python),
     case("reflection::a_client_that_knows_nothing_learns_the_interface", reflection::learns, Need::Python),
+    case("seeing::an_idle_ring_writes_no_log", seeing::quiet, Need::Nothing),
+    case("seeing::command_line_and_dashboard_tell_the_same", seeing::same_facts, Need::Nothing),
+    case("seeing::as_many_may_fail_as_it_says", seeing::tolerated_is_true, Need::Nothing),
+    case("seeing::a_ring_of_a_thousand_is_told", seeing::large_ring, Need::Nothing),
     case("browser::the_dashboard_does_what_a_reader_does", browser::dashboard, Need::Browser),
     case("monitoring::alert_rules_fire_when_they_should", monitoring::rules, Need::Prometheus),
     case("monitoring::every_panel_has_data", monitoring::panels, Need::Prometheus),

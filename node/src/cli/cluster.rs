@@ -102,9 +102,10 @@ impl Members {
                 m.bytes.to_string(),
                 format!("{} ms", m.heard_ago_milliseconds),
                 trip,
+                m.end.clone(),
             ]);
         }
-        let head = &["NODE", "OVERLAY", "CLIENTS", "STATE", "KEYS", "BYTES", "HEARD", "RTT"];
+        let head = &["NODE", "OVERLAY", "CLIENTS", "STATE", "KEYS", "BYTES", "HEARD", "RTT", "END"];
         let table = rows(head, table);
         Ok(Output::new(columns(&table), facts::members(&members), table))
     }

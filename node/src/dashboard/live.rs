@@ -17,6 +17,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 const INTERVAL: Duration = Duration::from_millis(900);
 /// What happens together is told together.
 const SETTLE: Duration = Duration::from_millis(60);
+/// Up to so many members are told with each state.
+const MEMBERS_ALWAYS_MAX: usize = 100;
+/// More are told when something lasting of one has changed, and once in so many states for their times.
+const STATES_PER_MEMBERS: u32 = 6;
 /// Pieces that wait for a slow reader before the state is not computed any more.
 const WAITING_MAX: usize = 8;
 
@@ -57,13 +61,41 @@ pub(super) fn begin(dashboard: Arc<Dashboard>, place: OwnedSemaphorePermit) -> S
     Stream { pieces, _place: place }
 }
 
+/// Leaves the members of a large ring out of a state, unless it is time for them or one has changed.
+#[derive(Debug, Default)]
+struct Thinning {
+    states: u32,
+    told: Vec<[Json; 4]>,
+}
+
+impl Thinning {
+    fn thin(&mut self, state: &mut Json) {
+        let Some(members) = state.get("members").and_then(Json::as_array) else { return };
+        if members.len() <= MEMBERS_ALWAYS_MAX {
+            return;
+        }
+        let lasting = ["node", "state", "keys", "bytes"];
+        let now: Vec<[Json; 4]> = members.iter().map(|m| lasting.map(|name| m[name].clone())).collect();
+        self.states = (self.states + 1) % STATES_PER_MEMBERS;
+        if now == self.told && self.states != 0 {
+            if let Some(o) = state.as_object_mut() {
+                o.remove("members");
+            }
+        } else {
+            (self.told, self.states) = (now, 0);
+        }
+    }
+}
+
 async fn feed(dashboard: &Dashboard, out: &mpsc::Sender<Bytes>) {
     let journal = &dashboard.api.info().journal;
     let mut news = journal.watch();
     let mut told = 0;
     let mut ring = Json::Null;
+    let mut thinning = Thinning::default();
     loop {
-        let Some(state) = dashboard.state().await else { return };
+        let Some(mut state) = dashboard.state().await else { return };
+        thinning.thin(&mut state);
         if out.send(event("state", &state)).await.is_err() {
             return;
         }
@@ -93,5 +125,34 @@ async fn feed(dashboard: &Dashboard, out: &mpsc::Sender<Bytes>) {
                 tokio::time::sleep(SETTLE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn state(n: usize, keys: u64, heard_ago: u64) -> Json {
+        let one =
+            |i| json!({ "node": i, "state": "alive", "keys": keys, "bytes": 1, "heard_ago": heard_ago });
+        json!({ "status": 1, "members": (0..n).map(one).collect::<Vec<_>>() })
+    }
+
+    #[test]
+    fn the_members_of_a_large_ring_are_told_when_one_has_changed_and_now_and_then() {
+        let told = |n: usize, steps: &[(u64, u64)]| -> Vec<bool> {
+            let mut thinning = Thinning::default();
+            let one = |(keys, heard): &(u64, u64)| {
+                let mut s = state(n, *keys, *heard);
+                thinning.thin(&mut s);
+                assert_eq!(s["status"], 1);
+                s.get("members").is_some()
+            };
+            steps.iter().map(one).collect()
+        };
+        let steps = [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6), (2, 7), (2, 8), (2, 9), (2, 10)];
+        assert_eq!(told(100, &steps), [true; 10]);
+        assert_eq!(told(101, &steps), [true, false, false, true, false, false, false, false, false, true]);
     }
 }

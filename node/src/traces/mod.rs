@@ -172,10 +172,8 @@ impl Tracer {
         if !message.is_traced() {
             return None;
         }
-        let name = match message {
-            Message::Operation(_) => "home",
-            other => dht::counters::MessageKind::of(other).name(),
-        };
+        let is_home = matches!(message, Message::Operation(_));
+        let name = if is_home { "home" } else { dht::counters::MessageKind::of(message).name() };
         let open = Open {
             trace: Trace { id: trace.id, span: self.draw_span() },
             parent: Some(trace.span),

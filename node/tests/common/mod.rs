@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+pub(crate) mod three;
+
 use dht::api::{
     Held, Insight, Location, MemberView, Phase, PieceCounts, PieceView, Status, Transact, Transacted,
     TxOutcome,
