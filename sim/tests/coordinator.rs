@@ -122,6 +122,8 @@ impl Run {
             if let Some(Reply::Transacted(t)) = self.reply(id)
                 && matches!(t.outcome, TxOutcome::Committed(_))
             {
+                // In whatever order the locks were granted, each write is told its version.
+                assert!(!t.results.iter().any(|r| matches!(r, Reply::Changed { version: 0, .. })), "{t:?}");
                 return t.results;
             }
         }
