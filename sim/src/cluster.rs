@@ -76,6 +76,8 @@ pub struct Cluster<M> {
     request_next: u64,
     lived: Duration,
     arrivals: Vec<Time>,
+    /// A process, and after how many more messages and replies it crashes.
+    fuse: Option<(NodeId, u64)>,
 }
 
 /// The overlay address of host number `host`.
@@ -116,6 +118,7 @@ impl<M: Machine> Cluster<M> {
             request_next: 0,
             lived: Duration::ZERO,
             arrivals: Vec::new(),
+            fuse: None,
             settings: settings.clone(),
         }
     }
@@ -262,6 +265,28 @@ impl<M: Machine> Cluster<M> {
             {
                 self.queue_at(at, Queued::Input { to, input: Input::Lost { peer: me } });
             }
+        }
+    }
+
+    /// Kills a process when it has sent `effects` more messages and replies: before the one after them, which may be in
+    /// the middle of what one input made it do.
+    pub fn crash_after(&mut self, node: NodeId, effects: u64) {
+        self.fuse = Some((node, effects));
+    }
+
+    /// Counts a message or reply; true if the process crashes before it.
+    fn burn_fuse(&mut self, node: NodeId) -> bool {
+        match &mut self.fuse {
+            Some((victim, 0)) if *victim == node => {
+                self.fuse = None;
+                self.crash(node);
+                true
+            }
+            Some((victim, left)) if *victim == node => {
+                *left -= 1;
+                false
+            }
+            Some(_) | None => false,
         }
     }
 
@@ -430,7 +455,11 @@ impl<M: Machine> Cluster<M> {
         let mut has_left = false;
         while let Some(p) = self.processes.get_mut(&node) {
             let me = p.me;
-            match p.machine.poll_effect() {
+            let effect = p.machine.poll_effect();
+            if matches!(effect, Some(Effect::Send { .. } | Effect::Reply { .. })) && self.burn_fuse(node) {
+                return Ok(());
+            }
+            match effect {
                 None => break,
                 Some(Effect::Send { to, message, .. }) => self.send(me, to, message)?,
                 Some(Effect::Reply { id, reply }) => has_left |= self.reply(node, id, reply)?,

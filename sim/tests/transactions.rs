@@ -53,6 +53,13 @@ fn joins_and_leaves_leave_no_lock_and_no_ledger() {
 }
 
 #[test]
+fn crashes_leave_no_lock_and_no_ledger() {
+    seeds(Profile::Crash, 1..9);
+    // In an earlier build an apply stayed unconfirmed.
+    longer_seeds(Profile::Crash, 33..34, 400);
+}
+
+#[test]
 fn an_attempt_that_comes_late_is_not_executed_again() {
     // The end of a lock had pushed out the id of a plain write, and the home did not note it: the write's first
     // attempt, which arrived four seconds late, was executed a second time.

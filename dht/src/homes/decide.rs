@@ -13,7 +13,7 @@ use store::{Change, OpEntry, Outcome, Record, TxChange, TxStep, Value};
 
 /// What is to be done.
 #[derive(Debug)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     /// Answered now, without a Confirm.
     Now(Answer),
     /// Answered like a read; if the reign is lost before, the second is said.
@@ -26,27 +26,27 @@ pub(super) enum Decision {
 
 /// A new record, and what is answered once it is chosen.
 #[derive(Debug)]
-pub(super) struct Writing {
-    pub(super) record: Record,
-    pub(super) version: u64,
-    pub(super) result: Option<Value>,
+pub(crate) struct Writing {
+    pub(crate) record: Record,
+    pub(crate) version: u64,
+    pub(crate) result: Option<Value>,
     /// The operation ids that the record had to drop for it.
-    pub(super) gone: Vec<OpEntry>,
+    pub(crate) gone: Vec<OpEntry>,
 }
 
 /// What limits a change.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    pub(super) is_memory_full: bool,
-    pub(super) value_bytes_max: usize,
+pub(crate) struct Room {
+    pub(crate) is_memory_full: bool,
+    pub(crate) value_bytes_max: usize,
     /// The number under which a record would be written.
-    pub(super) n: u64,
+    pub(crate) n: u64,
     /// A rule that a test breaks.
-    pub(super) planted: Option<Plant>,
+    pub(crate) planted: Option<Plant>,
 }
 
 /// Decides on the record of the last Accept sent.
-pub(super) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) -> Decision {
+pub(crate) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) -> Decision {
     let is_blocked = record.lock().is_some_and(|l| crate::tx::is_in_the_way(l, &a.operation));
     let change = match &a.operation {
         Operation::Inspect { .. } if is_blocked && room.planted == Some(Plant::ValidateIgnoresLocks) => {
@@ -140,7 +140,7 @@ fn forgotten(before: &Record, after: &Record) -> Vec<OpEntry> {
 }
 
 /// What a read is told of a record. A transaction is told up to which number an absent key is known absent.
-pub(super) fn read_of(record: &Record, operation: &Operation) -> Answer {
+pub(crate) fn read_of(record: &Record, operation: &Operation) -> Answer {
     let is_exact = matches!(operation, Operation::Inspect { .. }) && record.value.is_none();
     let version = if is_exact { record.version.max(record.ops_floor()) } else { record.version };
     Answer::Value { version, value: record.value.clone() }

@@ -15,7 +15,7 @@
 mod accept;
 mod asking;
 mod change;
-mod decide;
+pub(crate) mod decide;
 mod former;
 mod gather;
 mod read;

@@ -84,7 +84,7 @@ pub(crate) struct Terms {
 }
 
 /// One transaction under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Commit {
     pub(crate) asked: Transact,
     /// How many conflicts it has met, the client's count included.
@@ -347,6 +347,8 @@ impl Commit {
                 out.push(Act::End);
             }
             Stage::Locking => {
+                // They were granted in any order; versions are looked up by key.
+                self.locked.sort();
                 let is_skipped =
                     matches!(self.terms.planted, Some(Plant::ValidateFirst | Plant::ValidateNever));
                 let is_all = self.locked.len() == self.log.entries.len();

@@ -13,7 +13,7 @@ use crate::message::Operation;
 use store::{Key, TxChange, TxId};
 
 /// The locks of one transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Finish {
     pub(crate) tx: TxId,
     keys: Vec<(Key, u64, bool)>,

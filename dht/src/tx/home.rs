@@ -48,12 +48,12 @@ pub(crate) struct Blocked {
 }
 
 /// Whether a read may be told the value behind a pending lock.
-fn takes_old_value(operation: &Operation) -> bool {
+pub(super) fn takes_old_value(operation: &Operation) -> bool {
     matches!(operation, Operation::Get | Operation::Inspect { waits: false })
 }
 
 /// Whether an operation does not wait behind a foreign lock at all.
-fn fails_at_once(operation: &Operation, lock: &Lock) -> bool {
+pub(super) fn fails_at_once(operation: &Operation, lock: &Lock) -> bool {
     match operation {
         // An earlier commit of the same log may have set it: that one has to end first.
         Operation::Tx(c) => matches!(&**c, TxChange::Lock { waits: false, op, .. } if *op != lock.op),

@@ -40,7 +40,7 @@ type Decision = (u64, u64, Vec<(Key, u64)>);
 /// Decisions being written (transaction, number), and numbers told done with them.
 type InFlight = (Vec<(u64, u64)>, Vec<u64>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Own {
     key: Key,
     state: State,
@@ -70,7 +70,7 @@ pub(crate) enum LedgerAct {
 }
 
 /// The ledgers of one node's coordinators, by job.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ledgers {
     own: BTreeMap<u64, Own>,
     current: Option<u64>,

@@ -16,6 +16,8 @@ mod finish;
 mod home;
 mod ledgers;
 pub mod log;
+#[cfg(test)]
+mod model;
 pub mod report;
 mod takeover;
 mod watch;

@@ -11,7 +11,7 @@ use crate::tx::finish::{Finish, Progress};
 use std::collections::VecDeque;
 use store::{Key, Ledger, LedgerChange, TxChange, TxId};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Closing,
     Reading,
@@ -20,7 +20,7 @@ enum Stage {
 }
 
 /// One ledger being finished.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Takeover {
     pub(crate) key: Key,
     stage: Stage,

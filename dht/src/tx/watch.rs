@@ -30,7 +30,7 @@ enum Stage {
 }
 
 /// A transaction whose locks were met.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watch {
     pub(crate) tx: TxId,
     /// Its locks met here, with their versions.
