@@ -14,6 +14,9 @@
 use crate::ident::NodeId;
 use crate::space::{Position, Space};
 
+/// Arcs in which ends are tried for a new node.
+const ARCS_RATED_MAX: usize = 4;
+
 /// One node's arc (`from`, `to`]; empty if `is_empty`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeArc {
@@ -83,7 +86,12 @@ pub fn choose_end(space: &Space, ends: &[(NodeId, Position)], new: NodeId, jitte
             current.iter().filter(|a| length(space, a) >= longest - (longest >> 16)).collect();
         return equal.get(nth(equal.len())).map_or(0, |a| space.add(a.from, step));
     }
-    let points = current.iter().filter(|a| !a.is_empty).flat_map(|a| {
+    // Rating costs a look at all arcs: only points in a few of the longest are rated, of equal ones in any.
+    let longest = current.iter().map(|a| length(space, a)).max().unwrap_or(0);
+    let mut long: Vec<&NodeArc> = current.iter().filter(|a| !a.is_empty).collect();
+    long.rotate_left(nth(long.len()));
+    long.sort_by_key(|a| core::cmp::Reverse(length(space, a) / (longest >> 16).max(1)));
+    let points = long.into_iter().take(ARCS_RATED_MAX).flat_map(|a| {
         let eighth = length(space, a) / 8;
         (1..8).map(move |k| space.add(a.from, eighth * k))
     });

@@ -34,7 +34,8 @@ pub fn members(n: u32) -> Res<(Vec<MemberInfo>, Position)> {
     let space = Space::new(3).ok_or("three is no replication factor")?;
     let mut ends = vec![(node(0).id, 0)];
     for i in 1..n {
-        ends.push((node(i).id, choose_end(&space, &ends, u64::from(i).wrapping_mul(7919))));
+        let jitter = u64::from(i).wrapping_mul(7919);
+        ends.push((node(i).id, choose_end(&space, &ends, node(i).id, jitter)));
     }
     let placed = arcs(&space, &ends);
     let member = |(i, (id, end)): (u32, &(NodeId, Position))| {
@@ -51,7 +52,7 @@ pub fn members(n: u32) -> Res<(Vec<MemberInfo>, Position)> {
             extra: Vec::new(),
         }
     };
-    let next = choose_end(&space, &ends, u64::from(n).wrapping_mul(7919));
+    let next = choose_end(&space, &ends, node(n).id, u64::from(n).wrapping_mul(7919));
     Ok(((0..n).zip(&ends).map(member).collect(), next))
 }
 
