@@ -89,7 +89,8 @@ pub fn choose_end(space: &Space, ends: &[(NodeId, Position)], new: NodeId, jitte
     // Rating costs a look at all arcs: only points in a few of the longest are rated, of equal ones in any.
     let longest = current.iter().map(|a| length(space, a)).max().unwrap_or(0);
     let mut long: Vec<&NodeArc> = current.iter().filter(|a| !a.is_empty).collect();
-    long.rotate_left(nth(long.len()));
+    let first = nth(long.len());
+    long.rotate_left(first);
     long.sort_by_key(|a| core::cmp::Reverse(length(space, a) / (longest >> 16).max(1)));
     let points = long.into_iter().take(ARCS_RATED_MAX).flat_map(|a| {
         let eighth = length(space, a) / 8;
