@@ -15,7 +15,7 @@ use crate::ident::NodeId;
 use crate::space::{Position, Space};
 
 /// Arcs in which ends are tried for a new node.
-const ARCS_RATED_MAX: usize = 4;
+const ARCS_RATED_MAX: usize = 32;
 
 /// One node's arc (`from`, `to`]; empty if `is_empty`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
