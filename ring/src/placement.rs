@@ -96,14 +96,15 @@ pub fn choose_end(space: &Space, ends: &[(NodeId, Position)], new: NodeId, jitte
         let eighth = length(space, a) / 8;
         (1..8).map(move |k| space.add(a.from, eighth * k))
     });
-    let rated: Vec<(u128, Position)> = points
+    let rated: Vec<((usize, u128), Position)> = points
         .map(|p| {
             let with: Vec<(NodeId, Position)> = ends.iter().copied().chain([(new, p)]).collect();
-            (inequality(space, &arcs(space, &with)), p)
+            (rating(space, &arcs(space, &with)), p)
         })
         .collect();
-    let best = rated.iter().map(|r| r.0).min().unwrap_or(0);
-    let equal: Vec<Position> = rated.iter().filter(|r| r.0 <= best + (best >> 16)).map(|r| r.1).collect();
+    let (empty, best) = rated.iter().map(|r| r.0).min().unwrap_or((0, 0));
+    let is_best = |r: &&((usize, u128), Position)| r.0.0 == empty && r.0.1 <= best + (best >> 16);
+    let equal: Vec<Position> = rated.iter().filter(is_best).map(|r| r.1).collect();
     equal.get(nth(equal.len())).copied().unwrap_or(0)
 }
 
@@ -115,9 +116,10 @@ fn length(space: &Space, arc: &NodeArc) -> u128 {
     }
 }
 
-/// The sum of the squares of all lengths, in a unit in which it cannot overflow.
-fn inequality(space: &Space, arcs: &[NodeArc]) -> u128 {
-    arcs.iter().map(|a| (length(space, a) >> 72).pow(2)).fold(0, u128::saturating_add)
+/// How many have nothing, and the sum of the squares of all lengths, in a unit in which it cannot overflow.
+fn rating(space: &Space, arcs: &[NodeArc]) -> (usize, u128) {
+    let squares = arcs.iter().map(|a| (length(space, a) >> 72).pow(2));
+    (arcs.iter().filter(|a| a.is_empty).count(), squares.fold(0, u128::saturating_add))
 }
 
 #[cfg(test)]
