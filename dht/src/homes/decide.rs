@@ -281,9 +281,10 @@ mod tests {
         let lock =
             TxChange::Lock { tx: id.clone(), seen, intent: intent(), validates: false, op, waits: false };
         let settle = |version, applies| TxChange::Settle { tx: id.clone(), version, applies };
-        let written = |record: &Record, change| match decide(&reign(), record, &tx(change), ROOM) {
-            Decision::Write(w) => (w.record, w.gone.iter().map(|e| e.session.0).collect::<Vec<_>>()),
-            other => panic!("{other:?}"),
+        let written = |record: &Record, change| {
+            let decision = decide(&reign(), record, &tx(change), ROOM);
+            let Decision::Write(w) = decision else { panic!("{decision:?}") };
+            (w.record, w.gone.iter().map(|e| e.session.0).collect::<Vec<_>>())
         };
         let (locked, gone) = written(&full, lock);
         assert_eq!(gone, [0; 0]);

@@ -104,18 +104,22 @@ impl Scope {
             Do::Get(k) => (k.to_string(), false),
             Do::Put(_) | Do::Delete(_) => (String::new(), false),
         };
-        let seen = match &reply {
-            Reply::Value { .. } => reads(std::slice::from_ref(&reply)),
-            Reply::Transacted(t) => reads(&t.results),
-            _ => Vec::new(),
+        let seen = if let Reply::Transacted(t) = &reply {
+            reads(&t.results)
+        } else {
+            reads(std::slice::from_ref(&reply))
         };
         if !seen.is_empty() {
             w.txns[i].reads = from.chars().zip(seen).collect();
         }
         let was_doubtful = c.asked > 1;
-        let stand = match reply {
-            Reply::Value { .. } | Reply::Changed { .. } => Stand::Committed,
-            Reply::Transacted(t) => match t.outcome {
+        let is_unknown = matches!(reply, Reply::Failed(Failure::Unknown { .. }));
+        if is_unknown && is_logged && c.asked == 1 && w.nodes[usize::from(1 - c.node)].is_up {
+            self.commit_log(w, client);
+            return;
+        }
+        let stand = if let Reply::Transacted(t) = reply {
+            match t.outcome {
                 TxOutcome::Open => {
                     c.log = t.log;
                     self.commit_log(w, client);
@@ -123,17 +127,14 @@ impl Scope {
                 }
                 TxOutcome::Committed(_) => Stand::Committed,
                 TxOutcome::Failed(_) | TxOutcome::Conflict(_) => Stand::Aborted,
-            },
-            Reply::Failed(Failure::Unknown { .. })
-                if is_logged && c.asked == 1 && w.nodes[usize::from(1 - c.node)].is_up =>
-            {
-                self.commit_log(w, client);
-                return;
             }
-            Reply::Failed(Failure::Unknown { .. }) => Stand::Unknown,
+        } else if matches!(reply, Reply::Value { .. } | Reply::Changed { .. }) {
+            Stand::Committed
+        } else if is_unknown || was_doubtful {
             // That it cannot be done now does not say that it was not done before.
-            _ if was_doubtful => Stand::Unknown,
-            _ => Stand::Aborted,
+            Stand::Unknown
+        } else {
+            Stand::Aborted
         };
         c.is_running = false;
         w.txns[i].stand = stand;

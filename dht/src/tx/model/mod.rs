@@ -202,10 +202,7 @@ fn key(name: char) -> Key {
 
 /// The transaction that wrote a value.
 fn writer(value: Option<&Value>) -> Option<u8> {
-    match value?.decode() {
-        Data::Int(i) => u8::try_from(i).ok(),
-        _ => None,
-    }
+    if let Data::Int(i) = value?.decode() { u8::try_from(i).ok() } else { None }
 }
 
 impl Scope {
