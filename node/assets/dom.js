@@ -36,7 +36,8 @@ export function table(caption, columns) {
   return { element, head, body };
 }
 
-function patchCell(td, cell) {
+/** Brings a cell up to date: { text, href, dot, badge, cls, title } or only its text. */
+export function patchCell(td, cell) {
   const { text: value, href, dot, badge, cls, title, make, mark: made } = typeof cell === "object" ? cell : { text: cell };
   const mark = JSON.stringify([value, href, dot, badge, cls, title, made]);
   if (td.dataset.mark === mark) return;

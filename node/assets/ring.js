@@ -1,6 +1,6 @@
 // Ring: the picture, where a key is, and the table beside it.
 
-import { ask, bytes, errorBox, h, patchRows, plural, table, text, TONES } from "./dom.js";
+import { ask, bytes, errorBox, h, patchCell, patchRows, plural, table, text, TONES } from "./dom.js";
 import { arcAt, arcsOf, draw, fraction, partnersOf } from "./picture.js";
 import { colour, live, watch } from "./live.js";
 
@@ -21,7 +21,7 @@ export function ring() {
   const found = h("div", { "aria-live": "polite" });
   const t = table("Nodes of the ring", COLUMNS.map(([name, , cls]) => [name, cls]));
   const note = h("p", { class: "soft small" });
-  let arcs = [], shares = new Map(), chosen = null, marks = [], sort = [0, 1], isDrawing = false;
+  let arcs = [], shares = new Map(), chosen = null, partners = new Set(), marks = [], sort = [0, 1], isDrawing = false;
 
   [...t.head.children].forEach((th, i) => {
     const name = th.textContent;
@@ -43,7 +43,6 @@ export function ring() {
       const loads = new Map(members().map((m) => [m.node, of(m)]));
       const most = Math.max(1, ...loads.values());
       const self = members().find((m) => m.is_self);
-      const partners = chosen ? partnersOf(arcs, chosen) : new Set();
       const isLarge = members().length > COLOURED_MAX;
       const own = arcs.find((a) => a.node === self?.node);
       draw(canvas, {
@@ -61,6 +60,22 @@ export function ring() {
     });
   }
 
+  const nameOf = (m) => ({
+    text: m.overlay_address + (m.is_self ? " (this node)" : partners.has(m.node) ? " (partner)" : ""), dot: colour(m.node),
+  });
+
+  /** Who is pointed at, and its partners, in the table: the other rows of a large ring are left alone. */
+  function point(before) {
+    const changed = new Set([...before, ...partners]);
+    const byNode = new Map(members().filter((m) => changed.has(m.node)).map((m) => [m.node, m]));
+    for (const tr of t.body.children) {
+      const cls = tr.dataset.key === chosen ? "chosen" : "";
+      if (tr.className !== cls) tr.className = cls;
+      const m = byNode.get(tr.dataset.key);
+      if (m) patchCell(tr.children[0], nameOf(m));
+    }
+  }
+
   function rows() {
     const all = members().map((m) => ({ ...m, share: shares.get(m.node) ?? 0 }));
     const of = COLUMNS[sort[0]][1];
@@ -69,7 +84,6 @@ export function ring() {
       const order = i === sort[0] ? (sort[1] > 0 ? "ascending" : "descending") : "none";
       th.setAttribute("aria-sort", order);
     });
-    const partners = chosen ? partnersOf(arcs, chosen) : new Set();
     patchRows(t.body, all.map((m) => ({
       key: m.node,
       cls: m.node === chosen ? "chosen" : "",
@@ -79,7 +93,7 @@ export function ring() {
         for (const e of ["blur", "pointerleave"]) tr.addEventListener(e, () => choose(null));
       },
       cells: [
-        { text: m.overlay_address + (m.is_self ? " (this node)" : partners.has(m.node) ? " (partner)" : ""), dot: colour(m.node) },
+        nameOf(m),
         { text: m.state, badge: TONES[m.state] || "x" }, { text: `${(m.share * 100).toFixed(1)} %`, cls: "num" },
         { text: m.keys.toLocaleString("en"), cls: "num" }, { text: bytes(m.bytes), cls: "num" },
         { text: m.is_self || m.round_trip_microseconds === null ? "–" : `${(m.round_trip_microseconds / 1000).toFixed(2)} ms`, cls: "num" },
@@ -90,14 +104,17 @@ export function ring() {
   function choose(node) {
     if (node === chosen) return;
     chosen = node;
+    const before = partners;
+    partners = node ? partnersOf(arcs, node) : new Set();
     paint();
-    rows();
+    point(before);
   }
 
   function update(what) {
     if ((what === "ring" || what === "all") && live.ring) {
       arcs = arcsOf(live.ring);
       shares = new Map();
+      if (chosen) partners = partnersOf(arcs, chosen);
       for (const a of arcs) shares.set(a.node, (shares.get(a.node) ?? 0) + a.to - a.from);
       const lost = live.ring.pieces.filter((p) => !p.live).length;
       text(note, lost ? `${plural(lost, "piece")} without a live owner (dashed).` : "Every piece has a live owner.");
