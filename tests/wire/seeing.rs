@@ -205,11 +205,32 @@ pub(crate) fn tolerated_is_true() -> Res<()> {
         kill(&mut nodes, &held[..more])?;
         let out = read(&nodes[0], "key 0")?;
         ensure(out.code == Some(5), || format!("R = {factor}: after {more} more losses: {out:?}"))?;
+        salvage(&nodes[0])?;
         println!(
             "R = {factor}, five nodes: it says {may_fail}; after so many losses every key is served, then it says {again}; after {more} more one key is not"
         );
     }
     Ok(())
+}
+
+/// A salvage is told of, then done; every key has its value afterwards, and the ring says how often it was salvaged.
+fn salvage(node: &Node) -> Res<()> {
+    let endpoint = node.endpoint();
+    let lineage =
+        || cli::json(&["status", "-o", "json", "--endpoint", &endpoint]).map(|s| s["lineage"].clone());
+    let told = cli::run(&["salvage", "--endpoint", &endpoint])?;
+    ensure(told.code == Some(8), || format!("a salvage that is not done yet: {told:?}"))?;
+    ensure(lineage()? == 0, || "telling of a salvage is one".to_owned())?;
+    let done = cli::run(&["salvage", "--yes", "--endpoint", &endpoint])?;
+    ensure(done.code == Some(0), || format!("a salvage: {done:?}"))?;
+    for i in 0..KEYS {
+        let key = format!("key {i}");
+        let value = until("a read after the salvage", MISSED_WITHIN, || cli::get(&endpoint, &key))?;
+        ensure(value == i.to_string(), || format!("after the salvage {key} is {value:?}"))?;
+    }
+    ensure(lineage()? == 1, || "the salvage is not counted".to_owned())?;
+    let again = cli::run(&["salvage", "--endpoint", &endpoint])?;
+    ensure(again.code == Some(0), || format!("nothing is left to salvage: {again:?}"))
 }
 
 /// What a dashboard of a ring of a thousand is sent.
