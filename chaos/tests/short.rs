@@ -7,11 +7,11 @@ use std::process::Command;
 
 /// A name, and the arguments of the run.
 const RUNS: &[(&str, &str)] = &[
-    ("chaos::a_crash_loses_nothing_and_heals", "--fault kill --rounds 3 --limit 60"),
-    ("chaos::a_partition_loses_nothing_and_heals", "--fault partition-halves --rounds 2 --limit 60"),
-    ("chaos::the_first_node_comes_home", "--fault home --rounds 2 --nodes 3 --limit 60"),
+    ("chaos::a_crash_loses_nothing_and_heals", "--fault kill --rounds 2 --limit 60"),
+    ("chaos::a_partition_loses_nothing_and_heals", "--fault partition-one --rounds 1 --limit 60"),
+    ("chaos::the_first_node_comes_home", "--fault home --rounds 1 --nodes 3 --limit 60"),
     ("chaos::a_rolling_restart_is_not_noticed", "--fault rolling --rounds 1 --nodes 3 --limit 60"),
-    ("chaos::money_stays_the_same", "--fault bank --rounds 2 --limit 60"),
+    ("chaos::money_stays_the_same", "--fault bank --rounds 1 --limit 60"),
 ];
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kvnode-chaos");
