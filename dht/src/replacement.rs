@@ -16,6 +16,7 @@ use crate::fill::Filling;
 use crate::frozen::{Resuming, Sighting};
 use crate::message::{Denied, Era, Message};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use core::time::Duration;
 use paxos::{Acceptor, Configuration, Member};
 use ring::{Extent, NodeRef, Offset, ReplicaId, Slot, Time};
@@ -73,9 +74,15 @@ impl Replacements {
 
     /// The replica id for a fresh proposal. Neighbouring pieces of a slot get one, so that they can become one: a
     /// replica id is used once for every offset.
-    fn name(&mut self, slot: Slot, extent: Extent, draw: impl FnOnce() -> ReplicaId) -> ReplicaId {
+    fn name(
+        &mut self,
+        slot: Slot,
+        extent: Extent,
+        is_careless: bool,
+        draw: impl FnOnce() -> ReplicaId,
+    ) -> ReplicaId {
         let replica = match self.named.get_mut(&slot) {
-            Some((replica, used)) if used.iter().all(|e| e.intersect(&extent).is_none()) => {
+            Some((replica, used)) if is_careless || used.iter().all(|e| e.intersect(&extent).is_none()) => {
                 used.push(extent);
                 *replica
             }
@@ -210,6 +217,14 @@ impl DhtNode {
         };
         let Some((part, configuration)) = feasible.into_iter().nth(pick) else { return };
         r.extent = part;
+        if self.ctx.is_planted(Plant::DecidedAlone) {
+            let slot = r.slot;
+            self.replacements.replacing.remove(&rpc);
+            self.acceptors.insert(Acceptor::new(slot, part, configuration, true));
+            self.ctx.locations.set(slot, part, self.ctx.me);
+            self.is_owned_changed = true;
+            return;
+        }
         let ballot = self.ctx.draw_ballot();
         self.ctx.rounds.began(RoundKind::Change);
         r.stage = Stage::Preparing { configuration, ballot, promises: BTreeMap::new() };
@@ -275,15 +290,14 @@ impl DhtNode {
         self.ctx.meet_ballot(ballot);
         let mut part = extent;
         let answer = match self.acceptors.covering(slot, extent, Some(era)) {
-            Err(d) => Err(d),
-            Ok(_) if suspect.is_some_and(|s| s != from.id && self.ctx.is_live(s)) => Err(Denied::StillHeard),
-            Ok(keys) => {
+            Err(d) if !self.is_waived(&d) => Err(d),
+            _ if suspect.is_some_and(|s| s != from.id && self.ctx.is_live(s)) => Err(Denied::StillHeard),
+            _ => {
                 self.acceptors.cut_extent(slot, extent);
                 let mut said = extent;
                 let mut first: Option<Option<(Ballot, Vec<Member>)>> = None;
                 let mut refused = None;
                 let lows: Vec<Offset> = self.acceptors.parts(slot, extent).map(|(e, _)| e.lo).collect();
-                debug_assert!(lows.len() >= keys.len().min(1));
                 for lo in lows {
                     let Some(a) = self.acceptors.find_mut(slot, lo) else { continue };
                     match a.change_prepare(ballot) {
@@ -326,15 +340,18 @@ impl DhtNode {
         let Some(extent) = r.extent.intersect(&part).filter(|e| e.lo == r.extent.lo) else { return };
         r.extent = extent;
         promises.insert(slot, accepted);
-        let others = promises.keys().filter(|s| **s != r.slot).count();
+        let is_any = self.ctx.is_planted(Plant::FreshByAny);
+        let others = promises.keys().filter(|s| **s != r.slot || is_any).count();
         let reported = promises.values().flatten().max_by_key(|(b, _)| *b).map(|(_, m)| m.clone());
+        let reported = reported.filter(|_| !self.ctx.is_planted(Plant::AcceptedIgnored));
         let (slot, extent, ballot, configuration) = (r.slot, r.extent, *ballot, configuration.clone());
         let members = match reported {
             Some(m) if promises.len() >= quorum => m,
             None if others >= quorum => {
                 let mut m = configuration.members.clone();
                 let since = configuration.epoch + 1;
-                let replica = self.replacements.name(slot, extent, || self.ctx.draw_replica());
+                let is_careless = self.ctx.is_planted(Plant::ReplicaReused);
+                let replica = self.replacements.name(slot, extent, is_careless, || self.ctx.draw_replica());
                 if let Some(x) = m.get_mut(usize::from(slot)) {
                     *x = Member { replica, since };
                 }
@@ -389,8 +406,8 @@ impl DhtNode {
     ) {
         let answer = match self.acceptors.covering(slot, extent, Some(era)) {
             _ if members.len() != usize::from(self.ctx.space.replicas()) => Err(Denied::Low),
-            Err(d) => Err(d),
-            Ok(_) => {
+            Err(d) if !self.is_waived(&d) => Err(d),
+            _ => {
                 let promised = self.acceptors.parts(slot, extent).map(|(_, a)| a.change_promised).max();
                 match promised.filter(|p| *p > ballot) {
                     Some(p) => Err(Denied::Promised(p)),
@@ -420,16 +437,16 @@ impl DhtNode {
         slot: Slot,
         answer: Result<(), Denied>,
     ) {
-        let quorum = self.ctx.space.quorum();
+        let quorum = self.ctx.quorum_unless(Plant::ChangeFewer);
         let Some(r) = self.replacements.replacing.get_mut(&rpc) else { return };
-        let extent = r.extent;
+        let (extent, replaced) = (r.extent, r.slot);
         let Stage::Accepting { configuration, members, grants, .. } = &mut r.stage else { return };
         if let Err(d) = answer {
             let configuration = configuration.clone();
             self.on_change_denied(from, rpc, slot, extent, configuration, d);
             return;
         }
-        if !grants.contains(&slot) {
+        if !grants.contains(&slot) && (slot != replaced || !self.ctx.is_planted(Plant::ReportedByOthers)) {
             grants.push(slot);
         }
         if grants.len() < quorum {
@@ -488,7 +505,12 @@ impl DhtNode {
                 if self.acceptors.overlaps(slot, part) {
                     continue;
                 }
-                self.acceptors.insert(Acceptor::new(slot, part, c.clone(), false));
+                self.acceptors.insert(Acceptor::new(
+                    slot,
+                    part,
+                    c.clone(),
+                    self.ctx.is_planted(Plant::NoFill),
+                ));
                 self.ctx.locations.set(slot, part, self.ctx.me);
                 self.is_owned_changed = true;
                 let now = self.ctx.now;

@@ -17,6 +17,7 @@ use crate::settings::Settings;
 use crate::strength::Strength;
 use crate::transcript::Transcript;
 use core::time::Duration;
+use dht::plant::Plant;
 use dht::{Effect, Event, Message, Reply, Request, RequestId};
 use paxos::Acceptor;
 use ring::{NodeId, NodeRef, RingId, Space, Time};
@@ -198,7 +199,9 @@ impl<M: Machine> Cluster<M> {
 
     /// Starts a process at `host`, knowing `seeds`.
     pub fn start(&mut self, host: u8, seeds: &[u8], creates_at_once: bool) -> Result<NodeId, Violation> {
-        let me = NodeRef { id: NodeId(self.draw.bits() | 1), addr: address(host) };
+        let drawn = self.draw.bits() | 1;
+        let is_kept = self.settings.config.planted() == Some(Plant::IdentityKept);
+        let me = NodeRef { id: NodeId(if is_kept { u64::from(host) } else { drawn }), addr: address(host) };
         let clock = Clock {
             offset: self.draw.below(1 << 40),
             rate_per_mille: self.draw.between(

@@ -17,6 +17,8 @@ pub mod machine;
 pub mod nemesis;
 pub mod network;
 pub mod order;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod process;
 pub mod report;
 pub mod run;
