@@ -152,7 +152,7 @@ impl Context {
 
     /// A quorum, or one less if a test breaks `plant`.
     pub(crate) fn quorum_unless(&self, plant: Plant) -> usize {
-        self.space.quorum() - usize::from(self.is_planted(plant))
+        (self.space.quorum() - usize::from(self.is_planted(plant))).max(1)
     }
 
     pub(crate) fn is_live(&self, id: NodeId) -> bool {

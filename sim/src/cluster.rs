@@ -548,6 +548,10 @@ impl<M: Machine> Cluster<M> {
             p.ring = Some(ring);
         } else if let Event::Dissolved { .. } = event {
             p.ring = None;
+        } else if let (Event::ReignBegan { home, extent }, Some(ring)) = (&event, p.ring)
+            && let Some(r) = p.machine.reigns().into_iter().find(|r| r.0 == *home && r.1.lo == extent.lo)
+        {
+            self.watch.reign_began(ring, *home, r.1, r.2);
         }
     }
 

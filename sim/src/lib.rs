@@ -20,6 +20,7 @@ pub mod order;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod process;
+pub mod reigns;
 pub mod report;
 pub mod run;
 pub mod settings;

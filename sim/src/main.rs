@@ -21,11 +21,12 @@ const USAGE: &str = "kvnode-sim: seeded simulation of many nodes, with faults, c
   --nodes N          nodes at first, 1 to 20 (5; 9 to grow to)
   --ops N            operations of clients in a run (400)
   --scenario NAME    load, hot, grow-shrink, transactions or salvage (load)
+  --harsh            faults come thick, and nodes are soon believed dead
   --replicas N       a replication factor instead of the one drawn
   --threads N        seeds run at once (2)
   --failures N       stop after so many failed runs (5)
   --planted NAME     breaks a rule of the protocol; only with the feature `planted`
-  --hunt NAME        breaks a rule, or `all` of them one after the other, and tells by which seed of which profile
+  --hunt NAME        breaks rules (A,B,C or `all`) one after the other, and tells by which seed of which profile
                      it was noticed, each profile having so many seeds; only with the feature `planted`";
 
 struct Options {
@@ -36,6 +37,7 @@ struct Options {
     nodes: Option<u8>,
     ops: usize,
     scenario: Scenario,
+    is_harsh: bool,
     replicas: Option<u8>,
     planted: Option<String>,
     hunt: Option<String>,
@@ -52,6 +54,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
         nodes: None,
         ops: 400,
         scenario: Scenario::Load,
+        is_harsh: false,
         replicas: None,
         planted: None,
         hunt: None,
@@ -65,6 +68,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
         }
         if flag == "--trace" {
             o.is_traced = true;
+            continue;
+        }
+        if flag == "--harsh" {
+            o.is_harsh = true;
             continue;
         }
         let value = args.next().ok_or_else(|| format!("{flag} needs a value, or is unknown\n\n{USAGE}"))?;
@@ -125,7 +132,7 @@ fn main() -> ExitCode {
     let nodes = options.nodes.unwrap_or(if is_growing { 9 } else { 5 });
     let settings = |seed| {
         let s = Settings::draw(seed, profile, options.scenario, nodes, options.ops);
-        plant(s.with_replicas(options.replicas), options.planted.as_deref())
+        plant(s.with_replicas(options.replicas).with_harshness(options.is_harsh), options.planted.as_deref())
     };
     if let Some(text) = unknown_plant(&options) {
         eprintln!("{text}");
@@ -181,8 +188,8 @@ fn unknown_plant(options: &Options) -> Option<String> {
         return Some("rules are broken only with --features planted".to_owned());
     }
     let is_all = options.hunt.is_some() && name == "all";
-    let is_known = is_all || Plant::ALL.iter().any(|p| format!("{p:?}") == *name);
-    (!is_known).then(|| format!("no rule {name}; there are {:?}", Plant::ALL))
+    let is_known = |n: &str| is_all || Plant::ALL.iter().any(|p| format!("{p:?}") == n);
+    (!name.split(',').all(is_known)).then(|| format!("no rule {name}; there are {:?}", Plant::ALL))
 }
 
 #[cfg(feature = "planted")]
@@ -199,7 +206,7 @@ fn plant(settings: Settings, _: Option<&str>) -> Settings {
 #[cfg(feature = "planted")]
 fn hunt(name: &str, options: &Options) -> ExitCode {
     let mut is_any_unnoticed = false;
-    for p in Plant::ALL.iter().filter(|p| name == "all" || format!("{p:?}") == name) {
+    for p in Plant::ALL.iter().filter(|p| name == "all" || name.split(',').any(|n| format!("{p:?}") == n)) {
         let found = sim::planted::hunt(*p, options.from, options.seeds);
         is_any_unnoticed |= found.caught.is_none();
         say(format_args!("{found}"));

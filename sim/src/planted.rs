@@ -21,28 +21,30 @@ pub struct Way {
     pub scenario: Scenario,
     /// The replication factor, if it is not to be drawn.
     pub replicas: Option<u8>,
+    /// Whether faults come thick.
+    pub is_harsh: bool,
 }
 
-const fn way(profile: Profile, scenario: Scenario, replicas: Option<u8>) -> Way {
-    Way { profile, scenario, replicas }
+const fn way(profile: Profile, scenario: Scenario, replicas: Option<u8>, is_harsh: bool) -> Way {
+    Way { profile, scenario, replicas, is_harsh }
 }
 
 /// For rules of single keys and of the ring.
 const OF_KEYS: [Way; 7] = [
-    way(Profile::Messages, Scenario::Hot, Some(3)),
-    way(Profile::Crash, Scenario::Hot, Some(3)),
-    way(Profile::Churn, Scenario::Hot, Some(3)),
-    way(Profile::Steady, Scenario::Hot, Some(3)),
-    way(Profile::Crash, Scenario::Load, None),
-    way(Profile::Messages, Scenario::Hot, Some(5)),
-    way(Profile::Crash, Scenario::Hot, Some(5)),
+    way(Profile::Messages, Scenario::Hot, Some(3), false),
+    way(Profile::Crash, Scenario::Hot, Some(3), false),
+    way(Profile::Churn, Scenario::Hot, Some(3), false),
+    way(Profile::Crash, Scenario::Load, Some(3), false),
+    way(Profile::Messages, Scenario::Hot, Some(3), true),
+    way(Profile::Crash, Scenario::Hot, Some(3), true),
+    way(Profile::Messages, Scenario::Hot, Some(5), true),
 ];
 
 /// For rules of transactions.
 const OF_TRANSACTIONS: [Way; 3] = [
-    way(Profile::Steady, Scenario::Transactions, None),
-    way(Profile::Messages, Scenario::Transactions, None),
-    way(Profile::Crash, Scenario::Transactions, None),
+    way(Profile::Steady, Scenario::Transactions, None, false),
+    way(Profile::Messages, Scenario::Transactions, None, false),
+    way(Profile::Crash, Scenario::Transactions, None, false),
 ];
 
 /// What was found.
@@ -88,6 +90,7 @@ pub fn hunt_in(plant: Plant, ways: &[Way], from: u64, seeds: u64) -> Found {
             let ops = if way.scenario == Scenario::Transactions { 250 } else { 400 };
             let s = Settings::draw(seed, way.profile, way.scenario, 5, ops)
                 .with_replicas(way.replicas)
+                .with_harshness(way.is_harsh)
                 .with_planted(Some(plant));
             // A node that gives up on an assertion has noticed, too.
             let told = catch_unwind(|| run::<DhtNode>(&s, false).violation).unwrap_or_else(|why| {

@@ -59,6 +59,8 @@ pub enum Scenario {
 pub struct Settings {
     /// The seed.
     pub seed: u64,
+    /// Whether faults were asked to come thick: see [`Settings::with_harshness`].
+    pub is_harsh: bool,
     /// The replication factor that was asked for instead of the one drawn.
     pub replicas_asked: Option<u8>,
     /// Which faults; never [`Profile::All`].
@@ -114,6 +116,7 @@ impl Settings {
         let delay = Duration::from_micros(d.pick(&[100, 300, 1000, 3000, 8000]).unwrap_or(300));
         Settings {
             seed,
+            is_harsh: false,
             replicas_asked: None,
             profile,
             profile_asked: asked,
@@ -136,6 +139,28 @@ impl Settings {
     pub fn with_replicas(mut self, replicas: Option<u8>) -> Settings {
         self.replicas_asked = replicas;
         self.config.replication_factor = replicas.unwrap_or(self.config.replication_factor);
+        self
+    }
+
+    /// The same with many lost and repeated messages, faults in quick succession, and nodes that are soon believed
+    /// dead and replaced.
+    pub fn with_harshness(mut self, is_harsh: bool) -> Settings {
+        self.is_harsh = is_harsh;
+        if is_harsh {
+            let mut d = Draw::new(self.seed ^ 0x4a75, Stream::Settings);
+            let w = &mut self.weather;
+            w.loss_per_mille = d.between(50, 300);
+            w.duplicate_per_mille = d.between(0, 300);
+            w.replay_per_mille = d.between(0, 50);
+            w.replay_delay_max = d.millis(500, 8000);
+            w.is_ordered = false;
+            self.fault_interval = d.millis(150, 800);
+            let soon = d.between(500, 1000);
+            let soon = |t: Duration| t * u32::try_from(soon).unwrap_or(1000) / 1000;
+            (self.config.suspect_after, self.config.dead_after) =
+                (soon(Duration::from_millis(450)), soon(Duration::from_millis(700)));
+            self.think = d.millis(10, 120);
+        }
         self
     }
 
@@ -167,10 +192,11 @@ impl Settings {
             Scenario::Transactions => " --scenario transactions",
         };
         let replicas = self.replicas_asked.map(|r| format!(" --replicas {r}")).unwrap_or_default();
+        let harsh = if self.is_harsh { " --harsh" } else { "" };
         let planted = self.config.planted().map(|p| format!(" --planted {p:?}")).unwrap_or_default();
         let features = if planted.is_empty() { "" } else { " --features planted" };
         format!(
-            "cargo run --release -p kvnode-sim{features} -- --seed {} --profile {} --nodes {} --ops {}{scenario}{replicas}{planted} --trace",
+            "cargo run --release -p kvnode-sim{features} -- --seed {} --profile {} --nodes {} --ops {}{scenario}{replicas}{harsh}{planted} --trace",
             self.seed,
             self.profile_asked.name(),
             self.nodes,
