@@ -48,6 +48,8 @@ struct Replacing {
     slot: Slot,
     extent: Extent,
     stage: Stage,
+    /// Nobody is asked whether he hears the one to be replaced.
+    is_rash: bool,
     resend_at: Time,
     give_up_at: Time,
 }
@@ -131,6 +133,26 @@ impl Replacements {
 impl DhtNode {
     /// Begins to replace the replica of `slot` in (part of) `extent`.
     pub(crate) fn begin_replacement(&mut self, slot: Slot, extent: Extent) {
+        self.replace(slot, extent, false);
+    }
+
+    /// Begins to replace a replica whose owner is alive, as a wrong suspicion may; `dice` says which.
+    pub(crate) fn replace_wrongly(&mut self, dice: u64) {
+        let space = self.ctx.space;
+        let slot = Slot::try_from(dice % u64::from(space.replicas())).unwrap_or(0);
+        let pieces = self.ctx.locations.pieces(slot, space.whole());
+        let at = usize::try_from(dice >> 16).unwrap_or(0) % pieces.len().max(1);
+        let Some((extent, _)) = pieces.get(at).copied() else { return };
+        let mut rest = vec![extent];
+        for a in self.acceptors.iter().filter(|a| a.slot != slot || !a.is_frozen) {
+            rest = rest.into_iter().flat_map(|r| r.minus(&a.extent)).collect();
+        }
+        if let Some(extent) = rest.first().filter(|e| !self.handovers.is_receiving(**e, |_| true)) {
+            self.replace(slot, *extent, true);
+        }
+    }
+
+    fn replace(&mut self, slot: Slot, extent: Extent, is_rash: bool) {
         let id = self.ctx.draw_rpc();
         let now = self.ctx.now;
         let resend_at = now + self.ctx.config.vote_timeout;
@@ -138,7 +160,7 @@ impl DhtNode {
         let stage = Stage::Asking { answers: BTreeMap::new() };
         self.replacements
             .replacing
-            .insert(id, Replacing { slot, extent, stage, resend_at, give_up_at: now + STALL });
+            .insert(id, Replacing { slot, extent, stage, is_rash, resend_at, give_up_at: now + STALL });
         self.transmit_replacement(id);
     }
 
@@ -152,7 +174,8 @@ impl DhtNode {
                     Message::ConfigurationQuery { rpc: id, slot, extent }
                 }
                 Stage::Preparing { configuration, ballot, promises } if !promises.contains_key(&slot) => {
-                    let suspect = self.ctx.owner(r.slot, extent.lo).map(|n| n.id);
+                    let owner = self.ctx.owner(r.slot, extent.lo).filter(|_| !r.is_rash);
+                    let suspect = owner.map(|n| n.id);
                     let era = Era::of(configuration);
                     Message::ChangePrepare { rpc: id, slot, extent, era, ballot: *ballot, suspect }
                 }

@@ -293,6 +293,14 @@ impl<M: Machine> Cluster<M> {
         }
     }
 
+    /// Has a process replace a member that is alive, as if it suspected it.
+    pub fn replace_wrongly(&mut self, node: NodeId, dice: u64) -> Result<(), Violation> {
+        let Some(p) = self.processes.get_mut(&node).filter(|p| !p.is_paused) else { return Ok(()) };
+        p.machine.replace_wrongly(p.clock.local(self.now), dice);
+        self.transcript.note(self.now, "wrong suspicion", &[node.0]);
+        self.settle(node)
+    }
+
     /// Stops a process for a while; its memory stays.
     pub fn pause(&mut self, node: NodeId) {
         if let Some(p) = self.processes.get_mut(&node) {

@@ -29,6 +29,8 @@ pub trait Machine {
     fn next_timeout(&self) -> Option<Time>;
     /// The acceptors in its memory.
     fn acceptors(&self) -> impl Iterator<Item = &Acceptor>;
+    /// Begins to replace a member that is alive.
+    fn replace_wrongly(&mut self, _now: Time, _dice: u64) {}
     /// The reigns that it has: home slot, interval, ballot.
     fn reigns(&self) -> Vec<(Slot, Extent, Ballot)> {
         Vec::new()
@@ -69,6 +71,9 @@ impl Machine for DhtNode {
     }
     fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
         DhtNode::acceptors(self)
+    }
+    fn replace_wrongly(&mut self, now: Time, dice: u64) {
+        self.replace_wrongly_for_tests(now, dice);
     }
     fn reigns(&self) -> Vec<(Slot, Extent, Ballot)> {
         DhtNode::reigns(self).collect()
