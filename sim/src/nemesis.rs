@@ -279,13 +279,18 @@ impl Nemesis {
         }
     }
 
-    /// A node replaces one that is alive.
+    /// A node replaces one that is alive, or all do at once.
     fn suspect_wrongly<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
-        let serving = cluster.serving();
-        let Some(node) = self.draw.pick(&serving) else { return Ok(()) };
-        self.count("wrong suspicion");
+        let mut nodes = cluster.serving();
         let dice = self.draw.bits();
-        cluster.replace_wrongly(node.id, dice)
+        if self.draw.chance(500) {
+            nodes = self.draw.pick(&nodes).into_iter().collect();
+        }
+        for node in nodes {
+            self.count("wrong suspicion");
+            cluster.replace_wrongly(node.id, dice)?;
+        }
+        Ok(())
     }
 
     /// A node at an address that nobody has.
