@@ -68,6 +68,16 @@ pub struct Config {
     pub planted: Option<crate::plant::Plant>,
 }
 
+impl Config {
+    /// The rule that a test breaks, if any.
+    pub fn planted(&self) -> Option<crate::plant::Plant> {
+        #[cfg(feature = "planted")]
+        return self.planted;
+        #[cfg(not(feature = "planted"))]
+        None
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {

@@ -116,7 +116,9 @@ impl Context {
     }
 
     pub(crate) fn meet_n(&mut self, n: u64) {
-        self.n_counter = self.n_counter.max(n);
+        if !self.is_planted(Plant::NBelowHigh) {
+            self.n_counter = self.n_counter.max(n);
+        }
     }
 
     pub(crate) fn draw_rpc(&mut self) -> u64 {
@@ -141,14 +143,16 @@ impl Context {
 
     /// The rule that a test breaks in this node, if any.
     pub(crate) fn planted(&self) -> Option<Plant> {
-        #[cfg(feature = "planted")]
-        return self.config.planted;
-        #[cfg(not(feature = "planted"))]
-        None
+        self.config.planted()
     }
 
     pub(crate) fn is_planted(&self, plant: Plant) -> bool {
         self.planted() == Some(plant)
+    }
+
+    /// A quorum, or one less if a test breaks `plant`.
+    pub(crate) fn quorum_unless(&self, plant: Plant) -> usize {
+        (self.space.quorum() - usize::from(self.is_planted(plant))).max(1)
     }
 
     pub(crate) fn is_live(&self, id: NodeId) -> bool {

@@ -9,6 +9,7 @@
 use crate::api::{Event, Phase, Reply};
 use crate::message::Message;
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use core::time::Duration;
 use paxos::Configuration;
 use rand_core::RngCore;
@@ -260,7 +261,7 @@ impl DhtNode {
     fn replace_what_has_no_owner(&mut self, desired: &[(Slot, Extent, NodeId)]) {
         let now = self.ctx.now;
         let me = self.ctx.me.id;
-        let may_double = self.may_double();
+        let may_double = self.may_double() || self.ctx.is_planted(Plant::HoldsTwoSlots);
         let mut holes: Vec<(Slot, Extent)> = Vec::new();
         for (slot, extent, _) in desired.iter().filter(|d| d.2 == me) {
             for (part, owner) in self.ctx.locations.pieces(*slot, *extent) {

@@ -13,6 +13,7 @@ use crate::api::Event;
 use crate::frozen::Taking;
 use crate::message::{AcceptorState, Denied, Era, Message, PageEnd, PageEntry, SlotSet};
 use crate::node::DhtNode;
+use crate::plant::{Plant, spoil_fill};
 use crate::transfer::{acceptor_of, page, page_digest, state_of, store_entries};
 use core::time::Duration;
 use paxos::Acceptor;
@@ -115,6 +116,12 @@ impl DhtNode {
             .filter(|a| !a.is_complete)
             .map(|a| (a.slot, a.extent, Era::of(&a.configuration)))
             .collect();
+        if self.ctx.is_planted(Plant::StreamsOfTwoEpochs) {
+            for f in self.replacements.fills.values_mut() {
+                let now = incomplete.iter().find(|(s, e, _)| *s == f.slot && *e == f.extent);
+                f.era = now.map_or(f.era, |i| i.2);
+            }
+        }
         self.replacements.fills.retain(|_, f| {
             incomplete.iter().any(|(s, e, era)| *s == f.slot && *e == f.extent && *era == f.era)
         });
@@ -210,7 +217,10 @@ impl DhtNode {
                 Err(Denied::NotOwner { hint })
             }
             Err(d) => Err(d),
-            Ok(_) if self.acceptors.parts(slot, extent).any(|(_, a)| a.refused.contains(&target)) => {
+            Ok(_)
+                if self.acceptors.parts(slot, extent).any(|(_, a)| a.refused.contains(&target))
+                    && !self.ctx.is_planted(Plant::RefusalNotBinding) =>
+            {
                 Err(Denied::StillHeard)
             }
             Ok(lows) => {
@@ -220,7 +230,9 @@ impl DhtNode {
                 if is_last {
                     for lo in &lows {
                         // A claim for more than `extent` only makes others more careful.
-                        if let Some(a) = self.acceptors.find_mut(slot, *lo) {
+                        if let Some(a) = self.acceptors.find_mut(slot, *lo)
+                            && !self.ctx.is_planted(Plant::DonatedNotNoted)
+                        {
                             a.donated.insert(target);
                         }
                     }
@@ -259,7 +271,7 @@ impl DhtNode {
             return;
         }
         let now = self.ctx.now;
-        let quorum = self.ctx.space.quorum();
+        let quorum = self.ctx.quorum_unless(Plant::FillFewer);
         let is_asked = |d: &Donor| d.stream.rpc == rpc && d.end.is_none();
         let found = fills.values_mut().find(|f| f.donors.get(&donor_slot).is_some_and(is_asked));
         let Some(f) = found else { return };
@@ -312,7 +324,9 @@ impl DhtNode {
                 }
             }
             Denied::StaleEpoch { extent: e, configuration } => {
-                self.replacements.fills.remove(&(slot, extent.lo));
+                if !self.ctx.is_planted(Plant::StreamsOfTwoEpochs) {
+                    self.replacements.fills.remove(&(slot, extent.lo));
+                }
                 self.learn_configuration(e, &configuration);
             }
             Denied::NotOwner { hint } => {
@@ -358,6 +372,7 @@ impl DhtNode {
             return;
         }
         fill(a);
+        spoil_fill(a, self.ctx.planted());
         let configuration = a.configuration.clone();
         let top = a.homes.iter().map(|h| h.high.max(h.floor.n)).max().unwrap_or(0);
         self.ctx.meet_n(top);

@@ -16,6 +16,7 @@ use crate::api::Event;
 use crate::fill::Stream;
 use crate::message::{Denied, Era, Message, PageEnd, PageEntry};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::transfer::{acceptor_of, page, page_digest, state_of};
 use core::time::Duration;
 use paxos::Configuration;
@@ -78,7 +79,9 @@ impl DhtNode {
         let newer: Vec<(Extent, u64)> = self
             .acceptors
             .parts(slot, extent)
-            .filter(|(_, a)| a.is_active() && a.since() > since)
+            .filter(|(_, a)| {
+                (a.is_active() || self.ctx.is_planted(Plant::DiscardedEarly)) && a.since() > since
+            })
             .map(|(e, a)| (e, a.since()))
             .collect();
         for (extent, since) in newer {
@@ -161,8 +164,11 @@ impl DhtNode {
     pub(crate) fn serve_memory_seek(&mut self, from: NodeRef, slot: Slot, extent: Extent) {
         let frozen = self.acceptors.frozen().iter().map(|a| (a.slot, a.extent, a.since(), true));
         let unfinished = self.acceptors.unfinished().iter().map(|(s, e, at)| (*s, *e, *at, false));
+        let early = self.acceptors.owned().filter(|a| !a.is_complete);
+        let early = early.filter(|_| self.ctx.is_planted(Plant::TestimonyEarly));
         let pieces: Vec<(Extent, u64, bool)> = frozen
             .chain(unfinished)
+            .chain(early.map(|a| (a.slot, a.extent, a.since(), false)))
             .filter(|f| f.0 == slot)
             .filter_map(|f| Some((f.1.intersect(&extent)?, f.2, f.3)))
             .collect();
@@ -279,7 +285,7 @@ impl DhtNode {
         let unfinished = self.unfinished_in(slot, part);
         let is_between = |e: &u64| *e > y.since && *e < since && !unfinished.contains(e);
         let clear = f.donations.values().filter(|epochs| !epochs.iter().any(is_between)).count();
-        if clear < needed {
+        if clear < needed && !self.ctx.is_planted(Plant::FrozenUnasked) {
             return;
         }
         if part != extent {
@@ -338,7 +344,10 @@ impl DhtNode {
         let answer = match self.acceptors.frozen_part(slot, since, extent) {
             None => Err(Denied::NotOwner { hint: None }),
             Some(_) if receiver <= since => Err(Denied::Low),
-            Some(y) if y.given_to.is_some_and(|g| g != receiver && !unfinished.contains(&g)) => {
+            Some(y)
+                if y.given_to.is_some_and(|g| g != receiver && !unfinished.contains(&g))
+                    && !self.ctx.is_planted(Plant::FrozenGivenTwice) =>
+            {
                 Err(Denied::NotReady)
             }
             Some(y) => {
@@ -401,13 +410,18 @@ impl DhtNode {
             for (part, owner) in self.ctx.locations.pieces(a.slot, a.extent) {
                 let is_gone = owner.is_none_or(|o| o.id != self.ctx.me.id && self.is_gone(o.id));
                 let unfinished = self.unfinished_in(a.slot, part);
-                let is_free = a.given_to.is_none_or(|g| unfinished.contains(&g));
+                let is_free = a.given_to.is_none_or(|g| unfinished.contains(&g))
+                    || self.ctx.is_planted(Plant::ResumeAfterGiven);
                 if is_gone && is_free && !self.acceptors.overlaps(a.slot, part) {
                     wanted.push((a.slot, part, a.since(), unfinished, a.successor.clone()));
                 }
             }
         }
         for (slot, extent, since, unfinished, successor) in wanted.into_iter().take(RESUMING_MAX) {
+            if let Some(c) = successor.as_ref().filter(|_| self.ctx.is_planted(Plant::ResumeUnrefused)) {
+                self.resume(slot, extent, since, &unfinished, c);
+                continue;
+            }
             for to in self.everybody() {
                 self.ctx.send(to, Message::MemorySeek { slot, extent });
             }
@@ -516,11 +530,15 @@ impl DhtNode {
             return;
         }
         let Some(y) = self.acceptors.frozen_part(slot, since, extent) else { return };
-        if y.given_to.is_some_and(|g| !unfinished.contains(&g)) {
+        let is_given = y.given_to.is_some_and(|g| !unfinished.contains(&g));
+        if is_given && !self.ctx.is_planted(Plant::ResumeAfterGiven) {
             return;
         }
         let Some(mut y) = self.acceptors.take_frozen(slot, since, extent) else { return };
         y.resume_as(c.clone());
+        if self.ctx.is_planted(Plant::RefusalForgotten) {
+            y.refused.remove(&(slot, y.since()));
+        }
         self.acceptors.insert(y);
         self.ctx.locations.set(slot, extent, self.ctx.me);
         self.acceptors.join_neighbours();

@@ -15,6 +15,7 @@ use crate::counters::RoundKind;
 use crate::homes::Lookup;
 use crate::message::{Answer, Attempt, Denied, Era, Message, Operation, Sighting, SlotSet};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::trace::Trace;
 use crate::tx::Ticket;
 use core::time::Duration;
@@ -283,7 +284,7 @@ impl DhtNode {
     fn begin_direct_read(&mut self, index: usize) -> bool {
         let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { return true };
         let (key, offset) = (open.key.clone(), open.offset);
-        let quorum = self.ctx.space.quorum();
+        let quorum = self.ctx.quorum_unless(Plant::ReadFewer);
         let mut seen: Vec<Seen> = Vec::new();
         let slots: Vec<Slot> = self.acceptors.active_slots(self.ctx.space.replicas(), offset).collect();
         for slot in slots.into_iter().take(quorum) {
@@ -375,7 +376,9 @@ impl DhtNode {
     }
 
     fn judge_read(&mut self, index: usize) {
-        let quorum = self.ctx.space.quorum();
+        let quorum = self.ctx.quorum_unless(Plant::ReadFewer);
+        let is_any_era = self.ctx.is_planted(Plant::ReadOfTwoEpochs);
+        let is_any_settled = self.ctx.is_planted(Plant::ReadIgnoresUnsettled);
         let Some(open) = self.gateway.sessions.get(index).and_then(|s| s.open.as_ref()) else { return };
         let Stage::Reading { asked, seen, .. } = &open.stage else { return };
         if seen.len() < *asked {
@@ -383,9 +386,11 @@ impl DhtNode {
         }
         let Some(first) = seen.first() else { return };
         let is_equal = seen.len() >= quorum
-            && seen
-                .iter()
-                .all(|s| s.era == first.era && s.stamp == first.stamp && s.stamp.is_none_or(|t| t.1));
+            && seen.iter().all(|s| {
+                (s.era == first.era || is_any_era)
+                    && s.stamp.map(|t| t.0) == first.stamp.map(|t| t.0)
+                    && s.stamp.is_none_or(|t| t.1 || is_any_settled)
+            });
         let record = seen.iter().find_map(|s| s.record.as_ref());
         // Behind a lock there may be a value that is committed already.
         let is_locked = record.is_some_and(|r| r.lock().is_some());
@@ -427,7 +432,7 @@ impl DhtNode {
             self.finish(index, Reply::Failed(Failure::Unknown { waited }));
             return;
         }
-        if is_first {
+        if is_first || self.ctx.is_planted(Plant::KnownRises) {
             open.known = hint.map_or(0, |h| h.known).max(open.known);
         }
         open.attempt += 1;
@@ -499,6 +504,10 @@ impl DhtNode {
         let Some(s) = self.gateway.sessions.get_mut(index).filter(|s| s.seq == seq) else { return };
         let Some(open) = s.open.as_mut() else { return };
         let is_current = open.attempt == attempt && matches!(open.stage, Stage::Asked { .. });
+        let is_negative = !matches!(answer, Answer::Done { .. } | Answer::Value { .. } | Answer::Unknown);
+        if is_negative && self.ctx.is_planted(Plant::OneNegativeIsDefinite) {
+            open.outstanding.clear();
+        }
         match answer {
             Answer::Done { version, result } => self.finish(index, Reply::Changed { version, value: result }),
             Answer::Nothing { version, value } => {
@@ -614,7 +623,8 @@ impl DhtNode {
             let waited = now.since(open.began);
             let is_read = open.operation.is_read();
             if waited >= deadline {
-                let f = if open.outstanding.is_empty() || is_read {
+                let is_denied = self.ctx.is_planted(Plant::UnknownIsNotDone);
+                let f = if open.outstanding.is_empty() || is_read || is_denied {
                     Failure::Unavailable { waited }
                 } else {
                     Failure::Unknown { waited }

@@ -14,6 +14,7 @@
 use crate::api::{Event, Phase};
 use crate::message::{AcceptorState, Message, PageEntry};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::transfer::{acceptor_of, page, page_entry, state_of, store_entries};
 use core::time::Duration;
 use ring::members::MemberState;
@@ -187,7 +188,8 @@ impl DhtNode {
     }
 
     fn giving(&mut self, from: NodeRef, attempt: u64) -> Option<&mut Giving> {
-        self.handovers.giving.as_mut().filter(|g| g.attempt == attempt && g.to.id == from.id)
+        let is_any = self.ctx.is_planted(Plant::AttemptsIgnored);
+        self.handovers.giving.as_mut().filter(|g| (g.attempt == attempt || is_any) && g.to.id == from.id)
     }
 
     /// The receiver is ready for the next page.
@@ -248,7 +250,7 @@ impl DhtNode {
     fn begin_drain(&mut self, slot: Slot, extent: Extent) {
         for at in self.homes.reigns.cut_out(extent, |r| r.anchor == slot) {
             if let Some(r) = self.homes.reigns.get_mut(at) {
-                r.is_draining = true;
+                r.is_draining = !self.ctx.is_planted(Plant::GiverKeepsReign);
             }
         }
         self.try_stop();
@@ -274,12 +276,13 @@ impl DhtNode {
             self.abort_giving();
             return;
         };
-        for at in reigns {
+        let ending = if self.ctx.is_planted(Plant::GiverKeepsReign) { Vec::new() } else { reigns };
+        for at in ending {
             self.lose_reign(at, None);
         }
         self.acceptors.cut_extent(slot, part);
         let Some(a) = self.acceptors.find_mut(slot, part.lo) else { return };
-        a.is_stopped = true;
+        a.is_stopped = !self.ctx.is_planted(Plant::GiverKeepsVoting);
         let (count, digest) = a.registers.digest(part);
         let state = Box::new(state_of(a, part, &self.ctx.space));
         let (mut entries, mut dropped): (Vec<PageEntry>, Vec<(Offset, Key)>) = (Vec::new(), Vec::new());
@@ -289,6 +292,9 @@ impl DhtNode {
                 Some(e) => entries.push(page_entry(o, &k, e)),
                 None => dropped.push((o, k)),
             }
+        }
+        if self.ctx.is_planted(Plant::ChangesLeftOut) {
+            (entries, dropped) = Default::default();
         }
         g.extent = part;
         g.keys = count;
@@ -308,9 +314,10 @@ impl DhtNode {
             self.tell_what_became_of(from, attempt);
             return;
         }
+        let is_any_digest = self.ctx.is_planted(Plant::ChangesLeftOut);
         let Some(g) = self.giving(from, attempt) else { return };
         let Stage::Stopped { count: c, digest: d } = g.stage else { return };
-        if (count, digest) != (c, d) {
+        if (count, digest) != (c, d) && !is_any_digest {
             tracing::warn!(%from, attempt, count, digest, "the receiver of a chunk holds something else; aborting");
             self.abort_giving();
             return;
@@ -320,7 +327,9 @@ impl DhtNode {
         g.sent = Message::HandoverActivate { attempt };
         g.progress_at = now;
         let m = g.sent.clone();
-        self.acceptors.remove_within(slot, extent);
+        if !self.ctx.is_planted(Plant::AbortAfterActivate) {
+            self.acceptors.remove_within(slot, extent);
+        }
         self.ctx.locations.set(slot, extent, to);
         self.is_owned_changed = true;
         self.ctx.announce(Event::HandedOver { slot, extent, to, keys });
@@ -329,7 +338,11 @@ impl DhtNode {
 
     /// The receiver serves the chunk: the handover is over.
     pub(crate) fn on_handover_activated(&mut self, from: NodeRef, attempt: u64) {
-        if self.giving(from, attempt).is_some_and(|g| g.stage == Stage::Activating) {
+        if let Some(g) = self.giving(from, attempt).filter(|g| g.stage == Stage::Activating) {
+            let (slot, extent) = (g.slot, g.extent);
+            if self.ctx.is_planted(Plant::AbortAfterActivate) {
+                self.acceptors.remove_within(slot, extent);
+            }
             self.handovers.giving = None;
             self.is_duty_due = true;
         }
@@ -371,7 +384,8 @@ impl DhtNode {
     /// An offer: taken if the placement rule allows it.
     pub(crate) fn on_handover_offer(&mut self, from: NodeRef, attempt: u64, state: AcceptorState) {
         let seen = self.handovers.seen.entry(from.id).or_default();
-        if attempt < seen.0 || attempt <= seen.1 {
+        let is_unordered = self.ctx.is_planted(Plant::AttemptsUnordered);
+        if (attempt < seen.0 || attempt <= seen.1) && !is_unordered {
             return;
         }
         if let Some((a, r)) = self.handovers.receiving.get(&from.id)
@@ -381,7 +395,7 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverContinue { attempt, page });
             return;
         }
-        if attempt == seen.0 {
+        if attempt == seen.0 && !is_unordered {
             return;
         }
         seen.0 = attempt;
@@ -395,7 +409,9 @@ impl DhtNode {
             && !self.acceptors.overlaps(slot, extent)
             && !self.handovers.is_receiving(extent, |_| true)
             && !self.replacements.is_at_work(extent, |_| true)
-            && (self.may_double() || !self.acceptors.holds_other_slot(slot, extent));
+            && (self.may_double()
+                || self.ctx.is_planted(Plant::HoldsTwoSlots)
+                || !self.acceptors.holds_other_slot(slot, extent));
         if !is_welcome {
             self.ctx.send(from, Message::HandoverAbort { attempt });
             return;
@@ -414,8 +430,9 @@ impl DhtNode {
         page: u32,
         entries: Vec<PageEntry>,
     ) {
+        let is_any = self.ctx.is_planted(Plant::AttemptsIgnored);
         let Some((a, r)) = self.handovers.receiving.get_mut(&from.id) else { return };
-        if *a != attempt || r.received.is_some() {
+        if *a != attempt && !is_any || r.received.is_some() {
             return;
         }
         if page == r.page + 1 {
@@ -436,8 +453,9 @@ impl DhtNode {
         entries: Vec<PageEntry>,
         dropped: &[(Offset, Key)],
     ) {
+        let is_any = self.ctx.is_planted(Plant::AttemptsIgnored);
         let Some((a, r)) = self.handovers.receiving.get_mut(&from.id) else { return };
-        if *a != attempt || !r.state.extent.covers(&state.extent) || state.slot != r.state.slot {
+        if *a != attempt && !is_any || !r.state.extent.covers(&state.extent) || state.slot != r.state.slot {
             return;
         }
         if r.received.is_none() {
@@ -456,6 +474,9 @@ impl DhtNode {
         }
         let (count, digest) = r.received.unwrap_or((0, 0));
         self.ctx.send(from, Message::HandoverReceived { attempt, count, digest });
+        if self.ctx.is_planted(Plant::ServedEarly) {
+            self.on_handover_activate(from, attempt);
+        }
     }
 
     /// The giver has forgotten the chunk: it is ours.
@@ -465,7 +486,8 @@ impl DhtNode {
             self.ctx.send(from, Message::HandoverActivated { attempt });
             return;
         }
-        let here = self.handovers.receiving.get(&from.id).filter(|(a, _)| *a == attempt);
+        let is_any = self.ctx.is_planted(Plant::AttemptsIgnored);
+        let here = self.handovers.receiving.get(&from.id).filter(|(a, _)| *a == attempt || is_any);
         match here.map(|(_, r)| r.received.is_some()) {
             Some(true) => seen.1 = attempt,
             Some(false) => return,
@@ -480,8 +502,14 @@ impl DhtNode {
             }
         }
         if let Some((_, r)) = self.handovers.receiving.remove(&from.id)
-            && let Some(a) = acceptor_of(&r.state, r.registers, &self.ctx.space)
+            && let Some(mut a) = acceptor_of(&r.state, r.registers, &self.ctx.space)
         {
+            if self.ctx.is_planted(Plant::PromisesLeftBehind) {
+                a.homes = Default::default();
+            }
+            if self.ctx.is_planted(Plant::DonatedLeftBehind) {
+                (a.donated, a.refused) = Default::default();
+            }
             self.ctx.meet_n(a.homes.iter().map(|h| h.high.max(h.floor.n)).max().unwrap_or(0));
             self.ctx.locations.set(a.slot, a.extent, self.ctx.me);
             if self.acceptors.overlaps(a.slot, a.extent) {
@@ -499,7 +527,9 @@ impl DhtNode {
     /// Whether a chunk may be offered to this node: not while an Activate to it is unconfirmed, since a new
     /// offer tells it that the last attempt is over.
     pub(crate) fn may_give_to(&self, to: NodeId) -> bool {
-        self.handovers.giving.is_none() && self.handovers.unconfirmed.values().all(|u| u.to.id != to)
+        self.handovers.giving.is_none()
+            && (self.handovers.unconfirmed.values().all(|u| u.to.id != to)
+                || self.ctx.is_planted(Plant::NextBeforeConfirmed))
     }
 
     /// Repeats Activates, and asks after chunks whose giver is gone; called now and then.
@@ -656,6 +686,12 @@ impl DhtNode {
         let is_receiver_gone = to.is_some_and(|id| self.is_gone(id));
         let Some(g) = self.handovers.giving.as_mut() else { return };
         let again = now + self.ctx.config.vote_timeout;
+        let is_late = is_receiver_gone || now.since(g.progress_at) > STALL;
+        if g.stage == Stage::Activating && self.ctx.is_planted(Plant::AbortAfterActivate) && is_late {
+            g.stage = Stage::Offered;
+            self.abort_giving();
+            return;
+        }
         if g.stage == Stage::Activating {
             if is_receiver_gone {
                 // Perhaps it only is not heard: what it holds would be lost if Activate were not repeated.
@@ -664,7 +700,7 @@ impl DhtNode {
                 self.handovers.unconfirmed.insert(attempt, Unconfirmed { to, slot, extent, since });
                 return;
             }
-        } else if is_receiver_gone || now.since(g.progress_at) > STALL {
+        } else if is_late {
             self.abort_giving();
             return;
         }

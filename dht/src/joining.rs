@@ -10,6 +10,7 @@
 use crate::api::{Event, Phase, Reply, RequestId};
 use crate::message::{JoinRefusal, Message, RingInfo};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use paxos::{Acceptor, Configuration, Member};
 use rand_core::RngCore;
 use ring::members::{MemberInfo, MemberState};
@@ -52,7 +53,8 @@ impl DhtNode {
         self.joining.seeds = seeds;
         self.joining.seeds.retain(|a| *a != self.ctx.me.addr);
         self.joining.replication_factor = replication_factor;
-        if creates_at_once || !names_itself && self.joining.seeds.is_empty() {
+        let is_sure = creates_at_once || self.ctx.is_planted(Plant::ProbationSkipped) && names_itself;
+        if is_sure || !names_itself && self.joining.seeds.is_empty() {
             self.create_ring();
             self.become_member(true);
         } else if names_itself {

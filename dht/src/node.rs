@@ -203,6 +203,17 @@ impl DhtNode {
         self.handle_local();
     }
 
+    /// Begins to replace a member that is alive, for the sake of tests: a wrong suspicion may cost a replica for a
+    /// while and nothing else. `dice` says which member.
+    pub fn replace_wrongly_for_tests(&mut self, now: Time, dice: u64) {
+        self.ctx.now = now.max(self.ctx.now);
+        self.needs_flush = true;
+        if self.phase == Phase::Member && !self.replacements.is_full() {
+            self.replace_wrongly(dice);
+        }
+        self.handle_local();
+    }
+
     /// The moment of [`DhtNode::next_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Time) {
         self.ctx.now = now.max(self.ctx.now);

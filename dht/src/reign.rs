@@ -124,6 +124,7 @@ impl KeyState {
 pub(crate) enum Phase {
     /// Grants are gathered; operations wait.
     Seeking {
+        /// The question that was asked; 0 after a cut, until the part is asked for.
         rpc: u64,
         grants: SlotSet,
         /// The former promise that all grants so far named; none if they differ.
@@ -269,18 +270,23 @@ impl Reign {
     }
 
     /// Cuts the reign: `self` keeps what is below `at`. Both go on under the same ballot.
+    ///
+    /// An answer does not say for which of them it is, so neither waits for one any more: both ask anew.
     fn split_off(&mut self, at: Offset) -> Reign {
         let cut = (at, Key::new(b""));
         let phase = match &mut self.phase {
             Phase::Reigning => Phase::Reigning,
-            Phase::Seeking { rpc, grants, old, waiting: _, resend_at, sends } => Phase::Seeking {
-                rpc: *rpc,
-                grants: *grants,
-                old: *old,
-                waiting: VecDeque::new(),
-                resend_at: *resend_at,
-                sends: *sends,
-            },
+            Phase::Seeking { rpc, grants, old, waiting: _, resend_at, sends } => {
+                *rpc = 0;
+                Phase::Seeking {
+                    rpc: 0,
+                    grants: *grants,
+                    old: *old,
+                    waiting: VecDeque::new(),
+                    resend_at: *resend_at,
+                    sends: *sends,
+                }
+            }
         };
         let (low, high): (VecDeque<Reader>, VecDeque<Reader>) =
             std::mem::take(&mut self.readers).into_iter().partition(|r| r.at.0 < at);
@@ -386,5 +392,25 @@ impl Reigns {
             out.push(at);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::RingId;
+
+    #[test]
+    fn what_is_cut_while_grants_are_gathered_takes_no_answer_for_the_other_part() {
+        let configuration = Arc::new(Configuration::new(RingId(1), 1, Vec::new()));
+        let ballot = Ballot { counter: 1, node: NodeId(1) };
+        let mut reigns = Reigns::default();
+        reigns.insert(Reign::seeking(0, Extent::new(0, 99), ballot, configuration, 0, 1, 7, Time(0)));
+        reigns.cut_out(Extent::new(40, 59), |_| true);
+        let asked: Vec<u64> = reigns
+            .iter()
+            .filter_map(|r| if let Phase::Seeking { rpc, .. } = r.phase { Some(rpc) } else { None })
+            .collect();
+        assert_eq!(asked, [0, 0, 0], "an answer to question 7 does not say of which part it is");
     }
 }

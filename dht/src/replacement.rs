@@ -16,6 +16,7 @@ use crate::fill::Filling;
 use crate::frozen::{Resuming, Sighting};
 use crate::message::{Denied, Era, Message};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use core::time::Duration;
 use paxos::{Acceptor, Configuration, Member};
 use ring::{Extent, NodeRef, Offset, ReplicaId, Slot, Time};
@@ -47,6 +48,8 @@ struct Replacing {
     slot: Slot,
     extent: Extent,
     stage: Stage,
+    /// Nobody is asked whether he hears the one to be replaced.
+    is_rash: bool,
     resend_at: Time,
     give_up_at: Time,
 }
@@ -73,9 +76,15 @@ impl Replacements {
 
     /// The replica id for a fresh proposal. Neighbouring pieces of a slot get one, so that they can become one: a
     /// replica id is used once for every offset.
-    fn name(&mut self, slot: Slot, extent: Extent, draw: impl FnOnce() -> ReplicaId) -> ReplicaId {
+    fn name(
+        &mut self,
+        slot: Slot,
+        extent: Extent,
+        is_careless: bool,
+        draw: impl FnOnce() -> ReplicaId,
+    ) -> ReplicaId {
         let replica = match self.named.get_mut(&slot) {
-            Some((replica, used)) if used.iter().all(|e| e.intersect(&extent).is_none()) => {
+            Some((replica, used)) if is_careless || used.iter().all(|e| e.intersect(&extent).is_none()) => {
                 used.push(extent);
                 *replica
             }
@@ -124,6 +133,26 @@ impl Replacements {
 impl DhtNode {
     /// Begins to replace the replica of `slot` in (part of) `extent`.
     pub(crate) fn begin_replacement(&mut self, slot: Slot, extent: Extent) {
+        self.replace(slot, extent, false);
+    }
+
+    /// Begins to replace a replica whose owner is alive, as a wrong suspicion may; `dice` says which.
+    pub(crate) fn replace_wrongly(&mut self, dice: u64) {
+        let space = self.ctx.space;
+        let slot = Slot::try_from(dice % u64::from(space.replicas())).unwrap_or(0);
+        let pieces = self.ctx.locations.pieces(slot, space.whole());
+        let at = usize::try_from(dice >> 16).unwrap_or(0) % pieces.len().max(1);
+        let Some((extent, _)) = pieces.get(at).copied() else { return };
+        let mut rest = vec![extent];
+        for a in self.acceptors.iter().filter(|a| a.slot != slot || !a.is_frozen) {
+            rest = rest.into_iter().flat_map(|r| r.minus(&a.extent)).collect();
+        }
+        if let Some(extent) = rest.first().filter(|e| !self.handovers.is_receiving(**e, |_| true)) {
+            self.replace(slot, *extent, true);
+        }
+    }
+
+    fn replace(&mut self, slot: Slot, extent: Extent, is_rash: bool) {
         let id = self.ctx.draw_rpc();
         let now = self.ctx.now;
         let resend_at = now + self.ctx.config.vote_timeout;
@@ -131,7 +160,7 @@ impl DhtNode {
         let stage = Stage::Asking { answers: BTreeMap::new() };
         self.replacements
             .replacing
-            .insert(id, Replacing { slot, extent, stage, resend_at, give_up_at: now + STALL });
+            .insert(id, Replacing { slot, extent, stage, is_rash, resend_at, give_up_at: now + STALL });
         self.transmit_replacement(id);
     }
 
@@ -145,7 +174,8 @@ impl DhtNode {
                     Message::ConfigurationQuery { rpc: id, slot, extent }
                 }
                 Stage::Preparing { configuration, ballot, promises } if !promises.contains_key(&slot) => {
-                    let suspect = self.ctx.owner(r.slot, extent.lo).map(|n| n.id);
+                    let owner = self.ctx.owner(r.slot, extent.lo).filter(|_| !r.is_rash);
+                    let suspect = owner.map(|n| n.id);
                     let era = Era::of(configuration);
                     Message::ChangePrepare { rpc: id, slot, extent, era, ballot: *ballot, suspect }
                 }
@@ -210,6 +240,14 @@ impl DhtNode {
         };
         let Some((part, configuration)) = feasible.into_iter().nth(pick) else { return };
         r.extent = part;
+        if self.ctx.is_planted(Plant::DecidedAlone) {
+            let slot = r.slot;
+            self.replacements.replacing.remove(&rpc);
+            self.acceptors.insert(Acceptor::new(slot, part, configuration, true));
+            self.ctx.locations.set(slot, part, self.ctx.me);
+            self.is_owned_changed = true;
+            return;
+        }
         let ballot = self.ctx.draw_ballot();
         self.ctx.rounds.began(RoundKind::Change);
         r.stage = Stage::Preparing { configuration, ballot, promises: BTreeMap::new() };
@@ -275,15 +313,14 @@ impl DhtNode {
         self.ctx.meet_ballot(ballot);
         let mut part = extent;
         let answer = match self.acceptors.covering(slot, extent, Some(era)) {
-            Err(d) => Err(d),
-            Ok(_) if suspect.is_some_and(|s| s != from.id && self.ctx.is_live(s)) => Err(Denied::StillHeard),
-            Ok(keys) => {
+            Err(d) if !self.is_waived(&d) => Err(d),
+            _ if suspect.is_some_and(|s| s != from.id && self.ctx.is_live(s)) => Err(Denied::StillHeard),
+            _ => {
                 self.acceptors.cut_extent(slot, extent);
                 let mut said = extent;
                 let mut first: Option<Option<(Ballot, Vec<Member>)>> = None;
                 let mut refused = None;
                 let lows: Vec<Offset> = self.acceptors.parts(slot, extent).map(|(e, _)| e.lo).collect();
-                debug_assert!(lows.len() >= keys.len().min(1));
                 for lo in lows {
                     let Some(a) = self.acceptors.find_mut(slot, lo) else { continue };
                     match a.change_prepare(ballot) {
@@ -326,15 +363,18 @@ impl DhtNode {
         let Some(extent) = r.extent.intersect(&part).filter(|e| e.lo == r.extent.lo) else { return };
         r.extent = extent;
         promises.insert(slot, accepted);
-        let others = promises.keys().filter(|s| **s != r.slot).count();
+        let is_any = self.ctx.is_planted(Plant::FreshByAny);
+        let others = promises.keys().filter(|s| **s != r.slot || is_any).count();
         let reported = promises.values().flatten().max_by_key(|(b, _)| *b).map(|(_, m)| m.clone());
+        let reported = reported.filter(|_| !self.ctx.is_planted(Plant::AcceptedIgnored));
         let (slot, extent, ballot, configuration) = (r.slot, r.extent, *ballot, configuration.clone());
         let members = match reported {
             Some(m) if promises.len() >= quorum => m,
             None if others >= quorum => {
                 let mut m = configuration.members.clone();
                 let since = configuration.epoch + 1;
-                let replica = self.replacements.name(slot, extent, || self.ctx.draw_replica());
+                let is_careless = self.ctx.is_planted(Plant::ReplicaReused);
+                let replica = self.replacements.name(slot, extent, is_careless, || self.ctx.draw_replica());
                 if let Some(x) = m.get_mut(usize::from(slot)) {
                     *x = Member { replica, since };
                 }
@@ -389,8 +429,8 @@ impl DhtNode {
     ) {
         let answer = match self.acceptors.covering(slot, extent, Some(era)) {
             _ if members.len() != usize::from(self.ctx.space.replicas()) => Err(Denied::Low),
-            Err(d) => Err(d),
-            Ok(_) => {
+            Err(d) if !self.is_waived(&d) => Err(d),
+            _ => {
                 let promised = self.acceptors.parts(slot, extent).map(|(_, a)| a.change_promised).max();
                 match promised.filter(|p| *p > ballot) {
                     Some(p) => Err(Denied::Promised(p)),
@@ -420,16 +460,16 @@ impl DhtNode {
         slot: Slot,
         answer: Result<(), Denied>,
     ) {
-        let quorum = self.ctx.space.quorum();
+        let quorum = self.ctx.quorum_unless(Plant::ChangeFewer);
         let Some(r) = self.replacements.replacing.get_mut(&rpc) else { return };
-        let extent = r.extent;
+        let (extent, replaced) = (r.extent, r.slot);
         let Stage::Accepting { configuration, members, grants, .. } = &mut r.stage else { return };
         if let Err(d) = answer {
             let configuration = configuration.clone();
             self.on_change_denied(from, rpc, slot, extent, configuration, d);
             return;
         }
-        if !grants.contains(&slot) {
+        if !grants.contains(&slot) && (slot != replaced || !self.ctx.is_planted(Plant::ReportedByOthers)) {
             grants.push(slot);
         }
         if grants.len() < quorum {
@@ -488,7 +528,12 @@ impl DhtNode {
                 if self.acceptors.overlaps(slot, part) {
                     continue;
                 }
-                self.acceptors.insert(Acceptor::new(slot, part, c.clone(), false));
+                self.acceptors.insert(Acceptor::new(
+                    slot,
+                    part,
+                    c.clone(),
+                    self.ctx.is_planted(Plant::NoFill),
+                ));
                 self.ctx.locations.set(slot, part, self.ctx.me);
                 self.is_owned_changed = true;
                 let now = self.ctx.now;

@@ -4,6 +4,7 @@
 
 use crate::message::{ConfirmItem, Denied, Era, Message, Sighting, SlotSet};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use ring::{Extent, NodeRef, Slot};
 use store::{Ballot, Key, Record, Stamp};
 
@@ -87,11 +88,16 @@ impl DhtNode {
         have: Option<Stamp>,
     ) {
         let (_, offset) = self.ctx.space.locate(key.as_bytes());
+        let is_unpromised = self.ctx.is_planted(Plant::SyncUnpromised);
         for slot in slots.iter() {
             let answer = self.acceptors.vote(slot, offset, era, |a| {
+                let before = a.homes;
                 let (e, floor) = a.sync(home, ballot, offset, &key)?;
                 let stamp = e.map(|e| (e.stamp, e.settled));
                 let record = e.filter(|e| have.is_none_or(|h| e.stamp > h)).map(|e| e.record.clone());
+                if is_unpromised {
+                    a.homes = before;
+                }
                 Ok(Sighting { era, stamp, record, floor })
             });
             let answer = self.with_hint(answer, slot, offset, from);
@@ -113,6 +119,13 @@ impl DhtNode {
         let (_, offset) = self.ctx.space.locate(key.as_bytes());
         let mut granted = false;
         for slot in slots.iter() {
+            let era = self.era_tested(slot, offset, era);
+            if let Some(h) =
+                self.acceptors.find_mut(slot, offset).and_then(|a| a.homes.get_mut(usize::from(home)))
+                && self.ctx.is_planted(Plant::AcceptBelowPromise)
+            {
+                h.promised = Ballot::ZERO;
+            }
             let answer =
                 self.acceptors.vote(slot, offset, era, |a| a.accept(home, stamp, offset, &key, &record, 0));
             granted |= answer.is_ok();
@@ -129,7 +142,11 @@ impl DhtNode {
         for (i, item) in items.iter().enumerate() {
             let i = u32::try_from(i).unwrap_or(u32::MAX);
             for slot in item.slots.iter() {
-                let answer = self.acceptors.confirm(slot, item.extent, item.home, item.ballot, item.era);
+                let mut answer = self.acceptors.confirm(slot, item.extent, item.home, item.ballot, item.era);
+                if matches!(answer, Err(Denied::Promised(_))) && self.ctx.is_planted(Plant::ConfirmUnchecked)
+                {
+                    answer = Ok(());
+                }
                 answers.push((i, slot, self.with_hint(answer, slot, item.extent.lo, from)));
             }
         }
@@ -148,6 +165,10 @@ impl DhtNode {
         for slot in slots.iter() {
             let answer = match self.acceptors.find(slot, offset) {
                 None => Err(Denied::NotOwner { hint: None }),
+                Some(a) if !a.is_complete && self.ctx.is_planted(Plant::ReadUnfilled) => {
+                    let era = Era::of(&a.configuration);
+                    Ok(Sighting { era, stamp: None, record: None, floor: Stamp::ZERO })
+                }
                 Some(a) => a.check_present().map_err(|r| crate::acceptors::denied(r, a.extent)).map(|()| {
                     let e = a.registers.get(offset, key);
                     Sighting {
@@ -169,7 +190,7 @@ impl DhtNode {
         for slot in slots.iter() {
             let is_era =
                 self.acceptors.find(slot, offset).is_some_and(|a| a.check(era.epoch, era.tag).is_ok());
-            dropped |= is_era && self.acceptors.drop_key(slot, home, stamp, offset, key);
+            dropped |= is_era && self.drop_here(slot, home, stamp, offset, key);
         }
         if dropped {
             self.note_dropped(&(offset, key.clone()));

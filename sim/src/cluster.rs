@@ -17,6 +17,7 @@ use crate::settings::Settings;
 use crate::strength::Strength;
 use crate::transcript::Transcript;
 use core::time::Duration;
+use dht::plant::Plant;
 use dht::{Effect, Event, Message, Reply, Request, RequestId};
 use paxos::Acceptor;
 use ring::{NodeId, NodeRef, RingId, Space, Time};
@@ -198,7 +199,9 @@ impl<M: Machine> Cluster<M> {
 
     /// Starts a process at `host`, knowing `seeds`.
     pub fn start(&mut self, host: u8, seeds: &[u8], creates_at_once: bool) -> Result<NodeId, Violation> {
-        let me = NodeRef { id: NodeId(self.draw.bits() | 1), addr: address(host) };
+        let drawn = self.draw.bits() | 1;
+        let is_kept = self.settings.config.planted() == Some(Plant::IdentityKept);
+        let me = NodeRef { id: NodeId(if is_kept { u64::from(host) } else { drawn }), addr: address(host) };
         let clock = Clock {
             offset: self.draw.below(1 << 40),
             rate_per_mille: self.draw.between(
@@ -288,6 +291,14 @@ impl<M: Machine> Cluster<M> {
             }
             Some(_) | None => false,
         }
+    }
+
+    /// Has a process replace a member that is alive, as if it suspected it.
+    pub fn replace_wrongly(&mut self, node: NodeId, dice: u64) -> Result<(), Violation> {
+        let Some(p) = self.processes.get_mut(&node).filter(|p| !p.is_paused) else { return Ok(()) };
+        p.machine.replace_wrongly(p.clock.local(self.now), dice);
+        self.transcript.note(self.now, "wrong suspicion", &[node.0]);
+        self.settle(node)
     }
 
     /// Stops a process for a while; its memory stays.
@@ -545,6 +556,10 @@ impl<M: Machine> Cluster<M> {
             p.ring = Some(ring);
         } else if let Event::Dissolved { .. } = event {
             p.ring = None;
+        } else if let (Event::ReignBegan { home, extent }, Some(ring)) = (&event, p.ring)
+            && let Some(r) = p.machine.reigns().into_iter().find(|r| r.0 == *home && r.1.lo == extent.lo)
+        {
+            self.watch.reign_began(ring, *home, r.1, r.2);
         }
     }
 

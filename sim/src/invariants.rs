@@ -7,6 +7,7 @@
 //!
 //! Source: one file of invariants, each named by its source, as in openraft; `docs/protocol.md`, last section.
 
+use crate::reigns::Reigns;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use paxos::acceptor::{Acceptor, HomeState};
@@ -15,7 +16,7 @@ use ring::{Extent, NodeId, Offset, ReplicaId, RingId, Slot, Space};
 use std::collections::BTreeMap;
 use std::hash::DefaultHasher;
 use std::sync::Arc;
-use store::{Key, Record, Stamp};
+use store::{Ballot, Key, Record, Stamp};
 
 /// What was found broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +94,7 @@ pub struct Watch {
     accepts: BTreeMap<(Key, Stamp), u64>,
     retired: BTreeMap<ReplicaId, Vec<Piece>>,
     stamps: BTreeMap<(ReplicaId, Slot, Key), (Offset, Stamp)>,
+    reigns: Reigns,
 }
 
 impl Watch {
@@ -106,11 +108,12 @@ impl Watch {
             accepts: BTreeMap::new(),
             retired: BTreeMap::new(),
             stamps: BTreeMap::new(),
+            reigns: Reigns::default(),
         }
     }
 
     /// The pieces of all processes, with their ring.
-    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, Option<RingId>, &[Piece])> {
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, Option<RingId>, &[Piece])> + Clone {
         self.nodes.iter().map(|(n, (r, p))| (*n, *r, p.as_slice()))
     }
 
@@ -146,6 +149,21 @@ impl Watch {
             }
         }
         self.nodes.insert(node, (ring, now));
+        if !is_same_shape { self.reigns_hold(node) } else { Ok(()) }
+    }
+
+    /// Q members granted a reign.
+    pub fn reign_began(&mut self, ring: RingId, home: Slot, extent: Extent, ballot: Ballot) {
+        self.reigns.began(ring, home, extent, ballot);
+    }
+
+    /// No quorum promises less than a reign that began.
+    fn reigns_hold(&self, node: NodeId) -> Result<(), Violation> {
+        let Some((Some(ring), pieces)) = self.nodes.get(&node) else { return Ok(()) };
+        let of_ring = self.nodes().filter(|(_, r, _)| *r == Some(*ring)).map(|(n, _, p)| (n, p));
+        for p in pieces.iter().filter(|p| p.is_active) {
+            self.reigns.hold(&self.space, *ring, p, of_ring.clone())?;
+        }
         Ok(())
     }
 
@@ -365,7 +383,7 @@ fn fingerprint(value: &impl Hash) -> u64 {
 mod tests {
     use super::*;
     use paxos::configuration::Member;
-    use store::{Ballot, Value};
+    use store::Value;
 
     fn configuration(epoch: u64, nodes: [u64; 3]) -> Arc<Configuration> {
         let members = nodes

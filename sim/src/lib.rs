@@ -17,7 +17,10 @@ pub mod machine;
 pub mod nemesis;
 pub mod network;
 pub mod order;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod process;
+pub mod reigns;
 pub mod report;
 pub mod run;
 pub mod settings;

@@ -5,7 +5,8 @@
 
 use dht::{Config, DhtNode, Effect, Message, Request, RequestId};
 use paxos::Acceptor;
-use ring::{NodeRef, Time};
+use ring::{Extent, NodeRef, Slot, Time};
+use store::Ballot;
 
 /// One node without IO.
 pub trait Machine {
@@ -28,6 +29,12 @@ pub trait Machine {
     fn next_timeout(&self) -> Option<Time>;
     /// The acceptors in its memory.
     fn acceptors(&self) -> impl Iterator<Item = &Acceptor>;
+    /// Begins to replace a member that is alive.
+    fn replace_wrongly(&mut self, _now: Time, _dice: u64) {}
+    /// The reigns that it has: home slot, interval, ballot.
+    fn reigns(&self) -> Vec<(Slot, Extent, Ballot)> {
+        Vec::new()
+    }
     /// Whether its transactions have left nothing to do.
     fn has_no_transactions(&self) -> bool {
         true
@@ -64,6 +71,12 @@ impl Machine for DhtNode {
     }
     fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
         DhtNode::acceptors(self)
+    }
+    fn replace_wrongly(&mut self, now: Time, dice: u64) {
+        self.replace_wrongly_for_tests(now, dice);
+    }
+    fn reigns(&self) -> Vec<(Slot, Extent, Ballot)> {
+        DhtNode::reigns(self).collect()
     }
     fn has_no_transactions(&self) -> bool {
         DhtNode::has_no_transactions(self)

@@ -1,6 +1,7 @@
 //! The simulator's command: runs seeds, prints totals, and how to replay what failed.
 
 use dht::DhtNode;
+use dht::plant::Plant;
 use sim::report::Totals;
 use sim::{Outcome, Profile, Scenario, Settings, run};
 use std::cell::Cell;
@@ -19,9 +20,14 @@ const USAGE: &str = "kvnode-sim: seeded simulation of many nodes, with faults, c
   --profile NAME     steady, messages, churn, crash or all (all)
   --nodes N          nodes at first, 1 to 20 (5; 9 to grow to)
   --ops N            operations of clients in a run (400)
-  --scenario NAME    load, grow-shrink, transactions or salvage (load)
+  --scenario NAME    load, hot, grow-shrink, transactions or salvage (load)
+  --harsh            faults come thick, and nodes are soon believed dead
+  --replicas N       a replication factor instead of the one drawn
   --threads N        seeds run at once (2)
-  --failures N       stop after so many failed runs (5)";
+  --failures N       stop after so many failed runs (5)
+  --planted NAME     breaks a rule of the protocol; only with the feature `planted`
+  --hunt NAME        breaks rules (A,B,C or `all`) one after the other, and tells by which seed of which profile
+                     it was noticed, each profile having so many seeds; only with the feature `planted`";
 
 struct Options {
     seeds: u64,
@@ -31,6 +37,10 @@ struct Options {
     nodes: Option<u8>,
     ops: usize,
     scenario: Scenario,
+    is_harsh: bool,
+    replicas: Option<u8>,
+    planted: Option<String>,
+    hunt: Option<String>,
     threads: usize,
     failures_max: u64,
 }
@@ -44,6 +54,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
         nodes: None,
         ops: 400,
         scenario: Scenario::Load,
+        is_harsh: false,
+        replicas: None,
+        planted: None,
+        hunt: None,
         threads: 2,
         failures_max: 5,
     };
@@ -56,6 +70,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
             o.is_traced = true;
             continue;
         }
+        if flag == "--harsh" {
+            o.is_harsh = true;
+            continue;
+        }
         let value = args.next().ok_or_else(|| format!("{flag} needs a value, or is unknown\n\n{USAGE}"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{flag} {value}: not a number"));
         let size = || usize::try_from(number()?).map_err(|_| format!("{flag} {value}: too large"));
@@ -63,6 +81,12 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--seeds" => o.seeds = number()?,
             "--from" => o.from = number()?,
             "--seed" => (o.from, o.seeds) = (number()?, 1),
+            "--planted" => o.planted = Some(value),
+            "--hunt" => o.hunt = Some(value),
+            "--replicas" => {
+                let r = u8::try_from(number()?).ok().filter(|r| [1, 3, 4, 5, 7].contains(r));
+                o.replicas = Some(r.ok_or("--replicas: 1, 3, 4, 5 or 7")?);
+            }
             "--ops" => o.ops = size()?,
             "--threads" => o.threads = size()?.clamp(1, 64),
             "--failures" => o.failures_max = number()?.max(1),
@@ -77,6 +101,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--scenario" => {
                 o.scenario = match value.as_str() {
                     "load" => Scenario::Load,
+                    "hot" => Scenario::Hot,
                     "grow-shrink" => Scenario::GrowShrink,
                     "salvage" => Scenario::Salvage,
                     "transactions" => Scenario::Transactions,
@@ -105,7 +130,18 @@ fn main() -> ExitCode {
     let is_steady = is_growing || options.scenario == Scenario::Salvage;
     let profile = options.profile.unwrap_or(if is_steady { Profile::Steady } else { Profile::All });
     let nodes = options.nodes.unwrap_or(if is_growing { 9 } else { 5 });
-    let settings = |seed| Settings::draw(seed, profile, options.scenario, nodes, options.ops);
+    let settings = |seed| {
+        let s = Settings::draw(seed, profile, options.scenario, nodes, options.ops);
+        plant(s.with_replicas(options.replicas).with_harshness(options.is_harsh), options.planted.as_deref())
+    };
+    if let Some(text) = unknown_plant(&options) {
+        eprintln!("{text}");
+        return ExitCode::from(2);
+    }
+    #[cfg(feature = "planted")]
+    if let Some(name) = &options.hunt {
+        return hunt(name, &options);
+    }
     let replay = settings(0).replay_command();
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -143,6 +179,39 @@ fn main() -> ExitCode {
     let Ok(totals) = totals.into_inner() else { return ExitCode::FAILURE };
     say(format_args!("{totals}\nwall time: {} s", began.elapsed().as_secs()));
     if totals.failed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// What is wrong with the names of the rules to break.
+fn unknown_plant(options: &Options) -> Option<String> {
+    let name = options.planted.as_ref().or(options.hunt.as_ref())?;
+    if !cfg!(feature = "planted") {
+        return Some("rules are broken only with --features planted".to_owned());
+    }
+    let is_all = options.hunt.is_some() && name == "all";
+    let is_known = |n: &str| is_all || Plant::ALL.iter().any(|p| format!("{p:?}") == n);
+    (!name.split(',').all(is_known)).then(|| format!("no rule {name}; there are {:?}", Plant::ALL))
+}
+
+#[cfg(feature = "planted")]
+fn plant(settings: Settings, name: Option<&str>) -> Settings {
+    let is_it = |p: &&Plant| name.is_some_and(|n| format!("{p:?}") == n);
+    settings.with_planted(Plant::ALL.iter().find(is_it).copied())
+}
+
+#[cfg(not(feature = "planted"))]
+fn plant(settings: Settings, _: Option<&str>) -> Settings {
+    settings
+}
+
+#[cfg(feature = "planted")]
+fn hunt(name: &str, options: &Options) -> ExitCode {
+    let mut is_any_unnoticed = false;
+    for p in Plant::ALL.iter().filter(|p| name == "all" || name.split(',').any(|n| format!("{p:?}") == n)) {
+        let found = sim::planted::hunt(*p, options.from, options.seeds);
+        is_any_unnoticed |= found.caught.is_none();
+        say(format_args!("{found}"));
+    }
+    if is_any_unnoticed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Prints; whoever reads only the first lines may close the pipe.

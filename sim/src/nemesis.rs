@@ -39,6 +39,7 @@ enum Fault {
     Join,
     Leave,
     Crash,
+    WrongSuspicion,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,7 @@ pub struct Nemesis {
     profile: Profile,
     losses_max: usize,
     is_bold: bool,
+    is_harsh: bool,
     is_scripted: bool,
     is_lossless: bool,
     quiet_until: Time,
@@ -71,6 +73,7 @@ impl Nemesis {
     pub fn new(settings: &Settings, mut draw: Draw) -> Nemesis {
         Nemesis {
             is_bold: draw.chance(500),
+            is_harsh: settings.is_harsh,
             is_scripted: matches!(settings.scenario, Scenario::GrowShrink | Scenario::Salvage),
             is_lossless: settings.weather.loss_per_mille == 0,
             quiet_until: Time(0),
@@ -115,11 +118,15 @@ impl Nemesis {
         if self.profile == Profile::Crash && !self.is_scripted {
             faults.extend([Fault::Crash; 6]);
         }
+        if self.is_harsh {
+            faults.extend([Fault::WrongSuspicion; 12]);
+        }
         let Some(fault) = self.draw.pick(&faults) else { return Ok(()) };
         match fault {
             Fault::Join => self.join(cluster),
             Fault::Leave => self.leave(cluster),
             Fault::Crash => self.crash(cluster),
+            Fault::WrongSuspicion => self.suspect_wrongly(cluster),
             Fault::Pause => {
                 self.pause(cluster);
                 Ok(())
@@ -237,9 +244,12 @@ impl Nemesis {
             Fault::OneWay if self.draw.chance(500) => ("one-way cut", cross(one, rest)),
             Fault::OneWay => ("one-way cut", cross(rest, one)),
             Fault::Partial => ("partial cut", both(one, rest.get(..1).unwrap_or(rest))),
-            Fault::Clog | Fault::Pause | Fault::Join | Fault::Leave | Fault::Crash => {
-                ("clogged links", both(one, rest))
-            }
+            Fault::Clog
+            | Fault::Pause
+            | Fault::Join
+            | Fault::Leave
+            | Fault::Crash
+            | Fault::WrongSuspicion => ("clogged links", both(one, rest)),
         };
         self.count(name);
         let now = cluster.now();
@@ -267,6 +277,20 @@ impl Nemesis {
             cluster.pause(node);
             self.begin(cluster, Under::Paused(node), lasts);
         }
+    }
+
+    /// A node replaces one that is alive, or all do at once.
+    fn suspect_wrongly<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
+        let mut nodes = cluster.serving();
+        let dice = self.draw.bits();
+        if self.draw.chance(500) {
+            nodes = self.draw.pick(&nodes).into_iter().collect();
+        }
+        for node in nodes {
+            self.count("wrong suspicion");
+            cluster.replace_wrongly(node.id, dice)?;
+        }
+        Ok(())
     }
 
     /// A node at an address that nobody has.

@@ -105,7 +105,11 @@ impl<M: Machine> Run<M> {
         Run {
             settings: settings.clone(),
             cluster: Cluster::new(settings, space, is_printed),
-            workload: Workload::new(Draw::new(seed, Stream::Workload), settings.cold_keys),
+            workload: Workload::new(
+                Draw::new(seed, Stream::Workload),
+                settings.cold_keys,
+                settings.scenario == Scenario::Hot,
+            ),
             nemesis: Nemesis::new(settings, Draw::new(seed, Stream::Nemesis)),
             history: History::default(),
             open: BTreeMap::new(),
@@ -122,7 +126,7 @@ impl<M: Machine> Run<M> {
     fn all(&mut self) -> Result<(), Violation> {
         self.cluster.remind(LOOK_INTERVAL, Note::Look);
         match self.settings.scenario {
-            Scenario::Load | Scenario::Transactions => {
+            Scenario::Load | Scenario::Hot | Scenario::Transactions => {
                 self.form(self.settings.nodes)?;
                 self.start_load();
                 self.until(LOAD_TIME, "the clients did not finish", Run::is_load_over)?;

@@ -44,6 +44,8 @@ impl Profile {
 pub enum Scenario {
     /// A ring of a given size under load.
     Load,
+    /// The same, of few keys that are written and deleted often.
+    Hot,
     /// A ring of one grows to `nodes` and shrinks to one again, under load.
     GrowShrink,
     /// A ring that loses more nodes than it can bear, and is salvaged.
@@ -57,6 +59,10 @@ pub enum Scenario {
 pub struct Settings {
     /// The seed.
     pub seed: u64,
+    /// Whether faults were asked to come thick: see [`Settings::with_harshness`].
+    pub is_harsh: bool,
+    /// The replication factor that was asked for instead of the one drawn.
+    pub replicas_asked: Option<u8>,
     /// Which faults; never [`Profile::All`].
     pub profile: Profile,
     /// The profile that was asked for, for the replay command.
@@ -106,9 +112,12 @@ impl Settings {
                 .unwrap_or(Profile::Crash),
             Profile::Steady | Profile::Messages | Profile::Churn | Profile::Crash => asked,
         };
+        let is_dense = matches!(scenario, Scenario::Transactions | Scenario::Hot);
         let delay = Duration::from_micros(d.pick(&[100, 300, 1000, 3000, 8000]).unwrap_or(300));
         Settings {
             seed,
+            is_harsh: false,
+            replicas_asked: None,
             profile,
             profile_asked: asked,
             scenario,
@@ -120,10 +129,46 @@ impl Settings {
             clock_drift_per_mille: if d.chance(300) { d.between(1, 80) } else { 0 },
             registers_look_every: 32,
             clients: d.index(6) + 3,
-            think: if scenario == Scenario::Transactions { d.millis(2, 60) } else { d.millis(20, 300) },
+            think: if is_dense { d.millis(2, 60) } else { d.millis(20, 300) },
             fault_interval: d.millis(400, 4000),
-            cold_keys: d.between(20, 120),
+            cold_keys: if scenario == Scenario::Hot { d.between(1, 5) } else { d.between(20, 120) },
         }
+    }
+
+    /// The same with another replication factor.
+    pub fn with_replicas(mut self, replicas: Option<u8>) -> Settings {
+        self.replicas_asked = replicas;
+        self.config.replication_factor = replicas.unwrap_or(self.config.replication_factor);
+        self
+    }
+
+    /// The same with many lost and repeated messages, faults in quick succession, and nodes that are soon believed
+    /// dead and replaced.
+    pub fn with_harshness(mut self, is_harsh: bool) -> Settings {
+        self.is_harsh = is_harsh;
+        if is_harsh {
+            let mut d = Draw::new(self.seed ^ 0x4a75, Stream::Settings);
+            let w = &mut self.weather;
+            w.loss_per_mille = d.between(50, 300);
+            w.duplicate_per_mille = d.between(0, 300);
+            w.replay_per_mille = d.between(0, 50);
+            w.replay_delay_max = d.millis(500, 8000);
+            w.is_ordered = false;
+            self.fault_interval = d.millis(150, 800);
+            let soon = d.between(500, 1000);
+            let soon = |t: Duration| t * u32::try_from(soon).unwrap_or(1000) / 1000;
+            (self.config.suspect_after, self.config.dead_after) =
+                (soon(Duration::from_millis(450)), soon(Duration::from_millis(700)));
+            self.think = d.millis(10, 120);
+        }
+        self
+    }
+
+    /// The same with a rule of the protocol broken.
+    #[cfg(feature = "planted")]
+    pub fn with_planted(mut self, planted: Option<dht::plant::Plant>) -> Settings {
+        self.config.planted = planted;
+        self
     }
 
     /// The network without faults.
@@ -141,12 +186,17 @@ impl Settings {
     pub fn replay_command(&self) -> String {
         let scenario = match self.scenario {
             Scenario::Load => "",
+            Scenario::Hot => " --scenario hot",
             Scenario::GrowShrink => " --scenario grow-shrink",
             Scenario::Salvage => " --scenario salvage",
             Scenario::Transactions => " --scenario transactions",
         };
+        let replicas = self.replicas_asked.map(|r| format!(" --replicas {r}")).unwrap_or_default();
+        let harsh = if self.is_harsh { " --harsh" } else { "" };
+        let planted = self.config.planted().map(|p| format!(" --planted {p:?}")).unwrap_or_default();
+        let features = if planted.is_empty() { "" } else { " --features planted" };
         format!(
-            "cargo run --release -p kvnode-sim -- --seed {} --profile {} --nodes {} --ops {}{scenario} --trace",
+            "cargo run --release -p kvnode-sim{features} -- --seed {} --profile {} --nodes {} --ops {}{scenario}{replicas}{harsh}{planted} --trace",
             self.seed,
             self.profile_asked.name(),
             self.nodes,

@@ -18,6 +18,8 @@ const LISTS: u64 = 2;
 pub struct Workload {
     draw: Draw,
     cold_keys: u64,
+    /// Every key is changed under conditions and deleted as registers are, and more often.
+    is_hot: bool,
     written: u64,
     /// What a client saw last of a key.
     seen: BTreeMap<(usize, Key), (Option<Value>, u64)>,
@@ -25,8 +27,8 @@ pub struct Workload {
 
 impl Workload {
     /// Clients over so many cold keys.
-    pub fn new(draw: Draw, cold_keys: u64) -> Workload {
-        Workload { draw, cold_keys, written: 0, seen: BTreeMap::new() }
+    pub fn new(draw: Draw, cold_keys: u64, is_hot: bool) -> Workload {
+        Workload { draw, cold_keys, is_hot, written: 0, seen: BTreeMap::new() }
     }
 
     /// The draws of this workload.
@@ -47,7 +49,11 @@ impl Workload {
         if self.draw.chance(reads) {
             return (key, Action::Get);
         }
-        let change = if name.starts_with('r') { self.register(client, &key) } else { self.plain(&key) };
+        let change = if name.starts_with('r') || name.starts_with('k') && self.is_hot {
+            self.register(client, &key)
+        } else {
+            self.plain(&key)
+        };
         (key, Action::Change(change))
     }
 
@@ -87,9 +93,10 @@ impl Workload {
             1 if version > 0 => Condition::Version(version),
             _ => Condition::Always,
         };
+        let deletes = if self.is_hot { 4..=6 } else { 4..=4 };
         match (self.draw.below(10), value) {
             (0..=3, Some(old)) => Change::TestAndSet { old, new: self.unique() },
-            (4, _) => Change::Delete {
+            (n, _) if deletes.contains(&n) => Change::Delete {
                 condition: if condition == Condition::Absent { Condition::Always } else { condition },
             },
             (_, _) => Change::Put { value: self.unique(), condition },

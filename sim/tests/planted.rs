@@ -1,9 +1,86 @@
-//! Rules of transactions that are broken on purpose: the simulator must notice every one of them.
+//! Rules that are broken on purpose and must be noticed: those of the kernel that few runs suffice for (the others are
+//! hunted by the command, see docs/simulation.md), and those of transactions.
 #![cfg(feature = "planted")]
 
 use dht::DhtNode;
 use dht::plant::Plant;
+use sim::planted::hunt;
 use sim::{Profile, Scenario, Settings, run};
+use std::thread;
+
+/// Seeds in every way of looking; what is listed here took one or two when it was listed.
+const SEEDS: u64 = 4;
+
+/// Breaks rules one after the other, two at once, and demands that each is noticed.
+fn must_be_hunted_down(plants: &[Plant]) {
+    let work = |part: &[Plant]| {
+        for plant in part {
+            let found = hunt(*plant, 1, SEEDS);
+            println!("{found}");
+            assert!(found.caught.is_some(), "{found}");
+        }
+    };
+    let (a, b) = plants.split_at(plants.len() / 2);
+    thread::scope(|t| {
+        t.spawn(|| work(a));
+        work(b);
+    });
+}
+
+#[test]
+fn rules_of_epochs_and_of_their_change() {
+    must_be_hunted_down(&[Plant::NoFreeze, Plant::NoFill, Plant::ReplicaReused, Plant::DecidedAlone]);
+}
+
+#[test]
+fn rules_of_reigns_and_registers() {
+    must_be_hunted_down(&[
+        Plant::ReignFewer,
+        Plant::ChosenFewer,
+        Plant::AcceptBelowPromise,
+        Plant::NPerKey,
+        Plant::NBelowHigh,
+        Plant::SyncNever,
+        Plant::SyncFewer,
+        Plant::KeysCarriedAlways,
+        Plant::ConfirmNever,
+        Plant::ConfirmBefore,
+        Plant::ConfirmUnchecked,
+        Plant::RefusalUnconfirmed,
+        Plant::ReadFewer,
+    ]);
+}
+
+#[test]
+fn rules_of_operation_ids_and_of_deletion() {
+    must_be_hunted_down(&[
+        Plant::OpsNotLooked,
+        Plant::OpsFloorIgnored,
+        Plant::AbsentFloorForgotten,
+        Plant::OneNegativeIsDefinite,
+        Plant::UnknownIsNotDone,
+        Plant::DropByQuorum,
+        Plant::FloorNotRaised,
+    ]);
+}
+
+#[test]
+fn rules_of_handover() {
+    must_be_hunted_down(&[
+        Plant::AbortAfterActivate,
+        Plant::ServedEarly,
+        Plant::GiverKeepsVoting,
+        Plant::GiverKeepsReign,
+        Plant::ChangesLeftOut,
+        Plant::PromisesLeftBehind,
+        Plant::DonatedLeftBehind,
+    ]);
+}
+
+#[test]
+fn rules_of_fills_and_frozen_memory() {
+    must_be_hunted_down(&[Plant::FillFewer, Plant::DonatedNotNoted, Plant::ResumeUnrefused]);
+}
 
 /// Runs until a seed fails; the number of runs, and what was found.
 fn caught(plant: Plant, profile: Profile, runs: u64) -> Option<(u64, String)> {

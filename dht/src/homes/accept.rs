@@ -11,6 +11,7 @@ use super::scrub::TOMBSTONE_RESEND;
 use crate::counters::RoundKind;
 use crate::message::{Answer, Denied, Message, SlotSet};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::reign::{Flight, Waiter};
 use ring::{NodeRef, Offset, Slot};
 use store::{Key, Record, Stamp};
@@ -81,7 +82,9 @@ impl DhtNode {
         answer: Result<(), Denied>,
     ) {
         let Some((home, offset, key)) = self.homes.flights.get(&stamp.n).cloned() else { return };
-        let (quorum, replicas) = (self.ctx.space.quorum(), usize::from(self.ctx.space.replicas()));
+        let replicas = usize::from(self.ctx.space.replicas());
+        let quorum = self.ctx.quorum_unless(Plant::ChosenFewer);
+        let all = if self.ctx.is_planted(Plant::DropByQuorum) { quorum } else { replicas };
         let Some(r) = self.homes.reigns.find_mut(home, offset) else { return };
         if r.ballot != stamp.ballot || !r.is_reigning() {
             return;
@@ -98,7 +101,7 @@ impl DhtNode {
             if votes >= quorum && !was_chosen {
                 self.on_chosen(rat, &at, stamp.n);
             }
-            if votes == replicas {
+            if votes == all {
                 self.on_accepted_by_all(rat, &at, stamp);
             }
             return;

@@ -16,7 +16,11 @@ impl DhtNode {
     pub(super) fn perform(&mut self, home: Slot, lo: Offset, offset: Offset, from: NodeRef, a: Attempt) {
         let Some(r) = self.homes.reigns.get_mut((home, lo)) else { return };
         let is_change = !a.operation.is_read();
-        if is_change && a.is_first && a.addressed != Some(r.ballot) {
+        if is_change
+            && a.is_first
+            && a.addressed != Some(r.ballot)
+            && !self.ctx.is_planted(Plant::OldReignExecuted)
+        {
             let hint = Some((self.ctx.me, Some(r.ballot)));
             self.answer_for((home, lo), Origin::of(from, &a), Answer::NotHome { hint });
             return;
@@ -26,7 +30,8 @@ impl DhtNode {
             self.begin_resync((home, lo), &at, from.id);
         }
         let Some(r) = self.homes.reigns.get_mut((home, lo)) else { return };
-        let is_synced = r.is_absent(&at)
+        let is_synced = self.ctx.is_planted(Plant::SyncNever)
+            || r.is_absent(&at)
             || self
                 .acceptors
                 .entry(r.anchor, offset, &a.key)
@@ -57,7 +62,8 @@ impl DhtNode {
     /// Applies operations of one synced key in order and sends at most one Accept for all of them.
     fn perform_batch(&mut self, rat: (Slot, Offset), at: (Offset, Key), ops: Vec<(NodeRef, Attempt)>) {
         let Some(r) = self.homes.reigns.get(rat) else { return };
-        let (anchor, absent_floor) = (r.anchor, r.floor.n);
+        let is_floor_kept = !self.ctx.is_planted(Plant::AbsentFloorForgotten);
+        let (anchor, absent_floor) = (r.anchor, if is_floor_kept { r.floor.n } else { 0 });
         let mut record = self
             .acceptors
             .entry(anchor, at.0, &at.1)
@@ -69,13 +75,26 @@ impl DhtNode {
             r.keys.get(&at).and_then(|k| k.flights.back()).filter(|f| !f.is_chosen).map_or(0, |f| f.n);
         while let Some((from, a)) = ops.pop_front() {
             let origin = Origin::of(from, &a);
-            let room = self.room();
-            let round = self.homes.next_round();
+            let mut room = self.room();
+            if self.ctx.is_planted(Plant::NPerKey) {
+                room.n = record.version + 1;
+            }
+            let is_confirm_left_out = self.ctx.is_planted(Plant::RefusalUnconfirmed);
+            let is_confirm_early = self.ctx.is_planted(Plant::ConfirmBefore);
+            let is_flight_unseen = self.ctx.is_planted(Plant::ReadInFlight);
+            let next_round = self.homes.next_round();
             let Some(r) = self.homes.reigns.get_mut(rat) else { return };
             match decide(r, &record, &a, room) {
                 Decision::Now(answer) => self.answer_for(rat, origin, answer),
+                Decision::Confirmed(answer @ (Answer::Refused { .. } | Answer::Nothing { .. }), _)
+                    if is_confirm_left_out =>
+                {
+                    self.answer_for(rat, origin, answer);
+                }
                 Decision::Confirmed(answer, otherwise) => {
                     let at = at.clone();
+                    let round = if is_confirm_early && r.sent_round > 0 { r.sent_round } else { next_round };
+                    let upto = if is_flight_unseen { 0 } else { upto };
                     r.readers.push_back(Reader { origin, answer, otherwise, at, upto, round });
                     self.homes.has_readers = true;
                 }
@@ -103,6 +122,9 @@ impl DhtNode {
         }
         if let Some(n) = last_n {
             self.send_accept(rat, at, n, record, waiters);
+        }
+        if self.ctx.is_planted(Plant::ConfirmNever) || self.ctx.is_planted(Plant::ConfirmBefore) {
+            self.release_readers(rat);
         }
     }
 

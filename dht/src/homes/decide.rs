@@ -59,7 +59,7 @@ pub(crate) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) ->
         Operation::Tx(c) => return decide_tx(reign, record, a, c, room, is_blocked),
         Operation::Change(c) => c,
     };
-    if let Some(known) = repeated(reign, record, a) {
+    if let Some(known) = repeated(reign, record, a, room.planted) {
         return known;
     }
     if is_blocked {
@@ -100,7 +100,7 @@ fn decide_tx(
     is_blocked: bool,
 ) -> Decision {
     if !change.is_repeatable()
-        && let Some(known) = repeated(reign, record, a)
+        && let Some(known) = repeated(reign, record, a, room.planted)
     {
         return known;
     }
@@ -147,8 +147,10 @@ pub(crate) fn read_of(record: &Record, operation: &Operation) -> Answer {
 }
 
 /// The answer to an operation that was executed before, or may have been.
-fn repeated(reign: &Reign, record: &Record, a: &Attempt) -> Option<Decision> {
-    if let Some(e) = record.ops.as_ref().and_then(|o| o.get(a.session)) {
+fn repeated(reign: &Reign, record: &Record, a: &Attempt, planted: Option<Plant>) -> Option<Decision> {
+    if planted != Some(Plant::OpsNotLooked)
+        && let Some(e) = record.ops.as_ref().and_then(|o| o.get(a.session))
+    {
         if e.seq == a.seq {
             let done = Answer::Done { version: e.n, result: e.result };
             return Some(Decision::Confirmed(done, Answer::Unknown));
@@ -159,6 +161,9 @@ fn repeated(reign: &Reign, record: &Record, a: &Attempt) -> Option<Decision> {
     }
     if a.is_first {
         // Its reign is this one, so only what was executed and forgotten under it can be a repetition.
+        if planted == Some(Plant::FirstFloorIgnored) {
+            return None;
+        }
         if reign.was_evicted(a.session, a.seq) {
             return Some(Decision::Now(Answer::Unknown));
         }
@@ -166,7 +171,9 @@ fn repeated(reign: &Reign, record: &Record, a: &Attempt) -> Option<Decision> {
             let behind = Answer::Behind { floor: reign.first_floor };
             return Some(Decision::Confirmed(behind, Answer::NotHome { hint: None }));
         }
-    } else if a.known < record.ops_floor() || reign.was_evicted(a.session, a.seq) {
+    } else if planted != Some(Plant::OpsFloorIgnored)
+        && (a.known < record.ops_floor() || reign.was_evicted(a.session, a.seq))
+    {
         return Some(Decision::Now(Answer::Unknown));
     }
     None

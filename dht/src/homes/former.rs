@@ -63,6 +63,12 @@ impl Formers {
         });
     }
 
+    /// The ballot of the last reign over the same.
+    pub(super) fn last(&self, r: &Reign) -> Option<Ballot> {
+        let is_it = |f: &&Former| f.home == r.home && f.anchor == r.anchor && f.extent.covers(&r.extent);
+        self.all.iter().rev().find(is_it).map(|f| f.ballot)
+    }
+
     /// Gives what the reign of ballot `old` had synced to `r`, which followed it; `old` is the former promise that a
     /// quorum named. The keys that are to be synced again are given back.
     pub(super) fn inherit(&self, r: &mut Reign, old: Ballot) -> Vec<(Offset, Key)> {

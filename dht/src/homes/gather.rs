@@ -11,6 +11,7 @@ use crate::api::Event;
 use crate::counters::RoundKind;
 use crate::message::{Answer, Denied, Era, Message, SlotSet};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::reign::{Origin, Phase, Reign};
 use core::time::Duration;
 use paxos::{Configuration, Granted};
@@ -157,7 +158,7 @@ impl DhtNode {
         promised: Option<Ballot>,
         granted: Granted,
     ) {
-        let quorum = self.ctx.space.quorum();
+        let quorum = self.ctx.quorum_unless(Plant::ReignFewer);
         self.ctx.meet_n(granted.high);
         self.ctx.meet_n(granted.floor.n);
         let Some(r) = self.homes.reigns.get_mut(at) else { return };
@@ -171,10 +172,14 @@ impl DhtNode {
         let (waiting, old) = (std::mem::take(waiting), *old);
         r.phase = Phase::Reigning;
         let anchor = r.anchor;
+        let old =
+            if self.ctx.is_planted(Plant::KeysCarriedAlways) { self.homes.formers.last(r) } else { old };
         let again = old.map(|old| self.homes.formers.inherit(r, old)).unwrap_or_default();
         let extent = r.extent;
         for (offset, key) in again {
-            if let Some(a) = self.acceptors.find_mut(anchor, offset) {
+            if !self.ctx.is_planted(Plant::KeysCarriedOpen)
+                && let Some(a) = self.acceptors.find_mut(anchor, offset)
+            {
                 a.registers.set_mark(offset, &key, 0);
             }
         }
@@ -199,12 +204,20 @@ impl DhtNode {
         if configuration.members.len() != usize::from(r) {
             return;
         }
+        if self.ctx.is_planted(Plant::UnfinishedIsWhole) {
+            self.call_whole(extent, configuration);
+        }
         if self.acceptors.install(r, extent, configuration) {
             self.is_owned_changed = true;
         }
+        if self.ctx.is_planted(Plant::NoFreeze) {
+            self.thaw(extent, configuration);
+        }
         let epoch = configuration.epoch;
         for at in self.homes.reigns.cut_out(extent, |r| r.configuration.epoch < epoch) {
-            self.lose_reign(at, None);
+            if !self.goes_on_in(at, configuration) {
+                self.lose_reign(at, None);
+            }
         }
         self.on_configuration_learned(extent, configuration);
     }
@@ -234,8 +247,9 @@ impl DhtNode {
             }
             for f in k.flights {
                 self.homes.flights.remove(&f.n);
+                let is_denied = self.ctx.is_planted(Plant::SentIsNotHome);
                 for w in f.waiters {
-                    say(self, w.origin, Answer::Unknown);
+                    say(self, w.origin, if is_denied { not_home.clone() } else { Answer::Unknown });
                 }
             }
             for (from, a) in k.queue.into_iter().chain(k.blocked.into_iter().map(|b| (b.from, b.attempt))) {

@@ -10,6 +10,7 @@ use super::asking::{Asked, Refusal, SOON};
 use crate::counters::RoundKind;
 use crate::message::{ConfirmItem, Denied, Message, SlotSet};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::reign::{Reader, Reign};
 use ring::{NodeRef, Offset, Slot};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +26,8 @@ impl DhtNode {
         if r.readers.is_empty() {
             return;
         }
-        let (extent, ballot, known, confirmed) = (r.extent, r.ballot, r.chosen_n, r.confirmed_round);
+        let (extent, ballot, known) = (r.extent, r.ballot, r.chosen_n);
+        let confirmed = if self.ctx.is_planted(Plant::ConfirmNever) { u64::MAX } else { r.confirmed_round };
         let keys = &r.keys;
         let is_ready = |x: &Reader| {
             x.round <= confirmed
@@ -116,7 +118,7 @@ impl DhtNode {
         round: u64,
         answers: Vec<(u32, Slot, Result<(), Denied>)>,
     ) {
-        let quorum = self.ctx.space.quorum();
+        let quorum = self.ctx.quorum_unless(Plant::ConfirmFewer);
         for (i, slot, answer) in answers {
             let Some(r) = self.homes.rounds.get_mut(&round) else { return };
             let Some((item, granted)) = usize::try_from(i).ok().and_then(|i| r.items.get_mut(i)) else {

@@ -61,6 +61,9 @@ impl DhtNode {
             }
             *sends += 1;
             *resend_at = again;
+            if *rpc == 0 {
+                *rpc = self.ctx.draw_rpc();
+            }
             let (rpc, grants, sends) = (*rpc, *grants, *sends);
             let (home, extent, ballot, era) = (r.home, r.extent, r.ballot, r.era());
             if sends > SENDS_MAX / 2 {

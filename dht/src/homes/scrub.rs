@@ -69,7 +69,7 @@ impl DhtNode {
         r.note_absent(at.clone());
         let voters = self.voters(at.0, SlotSet::default());
         for slot in voters.here.iter() {
-            self.acceptors.drop_key(slot, home, stamp, at.0, &at.1);
+            self.drop_here(slot, home, stamp, at.0, &at.1);
         }
         self.note_dropped(at);
         for (to, slots) in voters.remote() {

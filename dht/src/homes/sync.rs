@@ -10,6 +10,7 @@ use super::asking::{Asked, Refusal, SOON};
 use crate::counters::RoundKind;
 use crate::message::{Denied, Message, Sighting, SlotSet};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::reign::{SyncSighting, Syncing};
 use ring::{NodeId, NodeRef, Offset, Slot};
 use store::{Key, Record, Stamp};
@@ -27,10 +28,12 @@ struct Found {
     record: Option<Record>,
 }
 
-fn found(sightings: &[SyncSighting]) -> Found {
+fn found(sightings: &[SyncSighting], is_any_settled: bool) -> Found {
     let floor = sightings.iter().map(|g| g.floor).max().unwrap_or(Stamp::ZERO);
     let top = sightings.iter().filter_map(|g| g.stamp.map(|s| s.0)).max();
-    let is_same = sightings.iter().all(|g| g.stamp.map(|s| s.0) == top && g.stamp.is_none_or(|s| s.1));
+    let is_same = sightings
+        .iter()
+        .all(|g| g.stamp.map(|s| s.0) == top && g.stamp.is_none_or(|s| s.1 || is_any_settled));
     let of_top = |g: &&SyncSighting| g.stamp.map(|s| s.0) == top && g.record.is_some();
     let record = sightings.iter().find(of_top).and_then(|g| g.record.clone());
     Found { floor, top, is_same, record }
@@ -98,7 +101,7 @@ impl DhtNode {
         answer: Result<Sighting, Denied>,
     ) {
         let Some((home, offset, key)) = self.homes.syncs.get(&rpc).cloned() else { return };
-        let quorum = self.ctx.space.quorum();
+        let quorum = self.ctx.quorum_unless(Plant::SyncFewer);
         let Some(r) = self.homes.reigns.find_mut(home, offset) else { return };
         let (rat, anchor, extent) = ((home, r.extent.lo), r.anchor, r.extent);
         let configuration = Some(r.configuration.clone());
@@ -137,7 +140,8 @@ impl DhtNode {
         let (anchor, serial) = (r.anchor, r.serial);
         let Some(s) = r.keys.get_mut(&at).and_then(|k| k.sync.take()) else { return };
         self.homes.syncs.remove(&s.rpc);
-        let Found { floor, top, is_same, record } = found(&s.sightings);
+        let Found { floor, top, is_same, record } =
+            found(&s.sightings, self.ctx.is_planted(Plant::SyncIgnoresUnsettled));
         r.floor = r.floor.max(floor);
         self.ctx.meet_n(floor.n);
         let Some(top) = top else {
