@@ -5,6 +5,7 @@
 use super::decide::{Decision, Room, decide, read_of};
 use crate::message::{Answer, Attempt, Operation};
 use crate::node::DhtNode;
+use crate::plant::Plant;
 use crate::reign::{Origin, Reader, Waiter};
 use crate::tx::Blocked;
 use ring::{NodeRef, Offset, Slot};
