@@ -216,8 +216,7 @@ pub(crate) fn tolerated_is_true() -> Res<()> {
 /// A salvage is told of, then done; every key has its value afterwards, and the ring says how often it was salvaged.
 fn salvage(node: &Node) -> Res<()> {
     let endpoint = node.endpoint();
-    let lineage =
-        || cli::json(&["status", "-o", "json", "--endpoint", &endpoint]).map(|s| s["lineage"].clone());
+    let lineage = || cli::json(&["status", "--endpoint", &endpoint]).map(|s| s["lineage"].clone());
     let told = cli::run(&["salvage", "--endpoint", &endpoint])?;
     ensure(told.code == Some(8), || format!("a salvage that is not done yet: {told:?}"))?;
     ensure(lineage()? == 0, || "telling of a salvage is one".to_owned())?;
