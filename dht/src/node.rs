@@ -576,16 +576,17 @@ impl DhtNode {
     }
 
     fn status(&self) -> Status {
-        let alive = self.ctx.members.live_infos().count();
+        let alive: Vec<SocketAddr> = self.ctx.members.live_infos().map(|m| m.node.addr).collect();
+        // A newer process at the same address has taken its place.
+        let lost = self.ctx.members.lost().filter(|m| !alive.contains(&m.node.addr)).count();
         let strength = self.strength_of_pieces();
         Status {
             node: self.ctx.me,
             phase: self.phase,
             ring: self.ctx.ring,
             replication_factor: self.ctx.space.replicas(),
-            members_alive: alive,
-            members_lost: self.ctx.members.lost().count()
-                + self.ctx.members.iter().filter(|m| m.is_suspected).count(),
+            members_alive: alive.len(),
+            members_lost: lost + self.ctx.members.iter().filter(|m| m.is_suspected).count(),
             tolerated_failures: strength.tolerated_failures,
             is_fully_replicated: strength.under_replicated == 0,
             keys: u64::try_from(self.acceptors.keys()).unwrap_or(0),

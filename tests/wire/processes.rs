@@ -157,7 +157,14 @@ pub(crate) fn first_comes_home() -> Res<()> {
     nodes.push(first);
     nodes
         .iter()
-        .try_for_each(|node| node.wait_members(3, READY_WITHIN).and_then(|()| node.wait_full_strength()))
+        .try_for_each(|node| node.wait_members(3, READY_WITHIN).and_then(|()| node.wait_full_strength()))?;
+    // The process before it is not missed any more.
+    nodes.iter().try_for_each(|node| {
+        until("nothing is amiss", READY_WITHIN, || {
+            let out = cli::run(&["status", "--endpoint", &node.endpoint()])?;
+            ensure(out.code == Some(0), || format!("status at {}: {out:?}", node.ip()))
+        })
+    })
 }
 
 /// SIGTERM: exit 0 in time, and no call at the others fails.

@@ -20,8 +20,9 @@ const KEYS_MAX: usize = 128;
 const KEYS_TOLD: usize = 20;
 /// Operations of a span that are all counted.
 const COUNTED_ALL: u64 = 256;
-/// After those, one of so many is counted, for all of them.
-const COUNTED_ONE_OF: u32 = 16;
+/// After those, one of so many is counted, for all of them: a prime, so that what comes in a regular order is met in
+/// each of its places.
+const COUNTED_ONE_OF: u32 = 17;
 /// What is left of a count after a span.
 const FADE: f64 = 0.9;
 /// Spans that a count stands for, fading: the sum of the powers of [`FADE`].
@@ -122,7 +123,7 @@ mod tests {
         let key = |i: u32| Key::new(format!("cold {i}").as_bytes());
         for i in 0..40_000u32 {
             hot.used(&key(i));
-            // One of four operations, as the counted ones see it too.
+            // One of four operations, always at the same place among them.
             if i % 3 == 0 {
                 hot.used(&Key::new(b"hot"));
             }
