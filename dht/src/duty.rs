@@ -263,7 +263,11 @@ impl DhtNode {
         let me = self.ctx.me.id;
         let may_double = self.may_double() || self.ctx.is_planted(Plant::HoldsTwoSlots);
         let mut holes: Vec<(Slot, Extent)> = Vec::new();
-        for (slot, extent, _) in desired.iter().filter(|d| d.2 == me) {
+        // A chunk whose giver is gone counts as a slot held here: nobody else's arc can come to lie over it, so that
+        // whoever should replace it may never be able to.
+        let orphans: Vec<(Slot, Extent, NodeId)> =
+            self.handovers.received().filter(|r| self.is_gone(r.0)).map(|(_, s, e)| (s, e, me)).collect();
+        for (slot, extent, _) in desired.iter().chain(&orphans).filter(|d| d.2 == me) {
             for (part, owner) in self.ctx.locations.pieces(*slot, *extent) {
                 if owner.is_some_and(|o| o.id != me && !self.is_gone(o.id)) {
                     continue;

@@ -138,6 +138,12 @@ impl Handovers {
         self.receiving.values().all(|(_, r)| r.received.is_none())
     }
 
+    /// Chunks that are whole here and whose giver may be gone for good, by giver.
+    pub(crate) fn received(&self) -> impl Iterator<Item = (NodeId, Slot, Extent)> {
+        let whole = self.receiving.iter().filter(|(_, (_, r))| r.received.is_some());
+        whole.map(|(giver, (_, r))| (*giver, r.state.slot, r.state.extent))
+    }
+
     /// Whether a chunk that overlaps is being received, in this slot or in another.
     pub(crate) fn is_receiving(&self, extent: Extent, slot: impl Fn(Slot) -> bool) -> bool {
         self.receiving

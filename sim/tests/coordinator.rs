@@ -89,8 +89,10 @@ impl Run {
             }
             assert!(
                 self.cluster.now() < end,
-                "{what}: not within {LIMIT:?}, {:?}",
-                self.cluster.unfinished()
+                "{what}: not within {LIMIT:?}, {:?}, {:?}\n{}",
+                self.cluster.unfinished(),
+                self.cluster.strength(&BTreeSet::new()),
+                self.cluster.processes().map(|p| p.machine.describe()).collect::<String>()
             );
         }
     }
