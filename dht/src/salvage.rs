@@ -239,6 +239,11 @@ impl DhtNode {
         after: Option<&(Offset, Key)>,
         held: (u64, u64),
     ) {
+        // What is stopped for a handover would else be counted as lost, though it is here: before Activate it may be
+        // taken back.
+        if self.acceptors.parts(slot, extent).any(|(_, a)| a.is_stopped) {
+            self.abort_giving();
+        }
         if self.acceptors.freeze_within(slot, since, extent) {
             for at in self.homes.reigns.cut_out(extent, |r| r.anchor == slot) {
                 self.lose_reign(at, None);
