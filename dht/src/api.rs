@@ -145,7 +145,7 @@ pub enum Reply {
 pub struct SalvageReport {
     /// Nothing was done: the node is not in a ring, or is at it already.
     pub is_refused: bool,
-    /// Nodes in the member table that did not answer; what only they have is not counted as there.
+    /// Nodes in the member table that did not answer, dead ones too; what only they have is not counted as there.
     pub silent: usize,
     /// Intervals without a quorum.
     pub intervals: usize,

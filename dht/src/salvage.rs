@@ -144,9 +144,10 @@ impl DhtNode {
     fn end_survey(&mut self) {
         let (quorum, whole) = (self.ctx.space.quorum(), self.ctx.space.whole());
         let spread = self.ctx.rng.next_u64();
+        let dead = self.ctx.members.lost().count();
         let Some(s) = self.salvage.as_mut() else { return };
         s.survey_ends = None;
-        s.report.silent = s.silent.len();
+        s.report.silent = s.silent.len() + dead;
         let found = std::mem::take(&mut s.found);
         let top = found.iter().map(|(_, p)| lineage_of(p.configuration.epoch)).max().unwrap_or(0);
         s.lineage = top + 1;
