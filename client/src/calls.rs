@@ -153,6 +153,19 @@ impl Client {
         }
     }
 
+    /// Makes the node at the first endpoint, and no other, give up its ring's data for those of another ring that it
+    /// meets, its members joining that one; with `execute` off it only tells what that would mean.
+    pub async fn dissolve(&self, execute: bool) -> Result<v1::DissolveResponse, Error> {
+        let Some(node) = self.0.given.first() else { return Err(Error::CannotConnect { tried: Vec::new() }) };
+        let mut cluster = ClusterClient::new(node.channel().await?);
+        let call = cluster.dissolve(v1::DissolveRequest { execute });
+        match tokio::time::timeout(self.0.config.deadline, call).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(crate::error::failed(&status, &node.address, false).error),
+            Err(_) => Err(Error::timed_out(&node.address, self.0.config.deadline)),
+        }
+    }
+
     /// Makes the node at the first endpoint, and no other, hand over everything and leave; whether all of it
     /// found a new owner.
     pub async fn leave(&self) -> Result<bool, Error> {

@@ -76,6 +76,12 @@ pub enum Request {
         /// Only tell what would be done.
         is_dry: bool,
     },
+    /// Gives up the data of this node's ring, another one with data being heard: an operator's command. The process
+    /// is to begin the node anew at [`Event::RingGivenUp`].
+    Dissolve {
+        /// Only tell what would be given up.
+        is_dry: bool,
+    },
     /// Hands over everything and leaves the ring; replied to when it has left, or cannot.
     Leave,
 }
@@ -133,6 +139,8 @@ pub enum Reply {
     },
     /// To `Salvage`.
     Salvaged(Box<SalvageReport>),
+    /// To `Dissolve`.
+    Dissolved(Box<DissolveReport>),
     /// To `Leave`: everything was handed over, or there was nobody to hand it to.
     Left {
         /// Whether every piece found a new owner.
@@ -161,6 +169,19 @@ pub struct SalvageReport {
     pub keys: usize,
     /// How often this ring was salvaged: the highest lineage of any interval.
     pub lineage: u64,
+}
+
+/// What is given up by dissolving a ring. It was done, if that was asked for and both rings are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DissolveReport {
+    /// The ring; none if the node is not a member of one.
+    pub ring: Option<RingId>,
+    /// Its members that this node knows, itself included.
+    pub members: usize,
+    /// About how many keys it has, as its members told last.
+    pub keys: u64,
+    /// The other ring with data, and the address of a member of it; none if none was heard lately.
+    pub other: Option<(RingId, SocketAddr)>,
 }
 
 /// A call of a transaction: operations on its log, and whether it is committed after them.
@@ -482,6 +503,16 @@ pub enum Event {
         by: NodeRef,
         /// Its ring.
         ring: RingId,
+    },
+    /// The data of this node's ring were given up for another ring's: the node has ended, and its process is to begin it
+    /// anew, with another id, no data, and that address as known host.
+    RingGivenUp {
+        /// The ring that was given up.
+        ring: RingId,
+        /// The ring to be joined.
+        other: RingId,
+        /// A member of it.
+        at: SocketAddr,
     },
     /// A member came.
     MemberUp(NodeRef),

@@ -116,7 +116,8 @@ impl MessageKind {
             | Message::JoinAccepted { .. }
             | Message::JoinDenied(_)
             | Message::Knock { .. }
-            | Message::KnockDenied { .. } => MessageKind::Join,
+            | Message::KnockDenied { .. }
+            | Message::Dissolve { .. } => MessageKind::Join,
             Message::Gossip(_) => MessageKind::Gossip,
             Message::Reign { .. } | Message::ReignReply { .. } => MessageKind::Reign,
             Message::Sync { .. } | Message::SyncReply { .. } => MessageKind::Sync,

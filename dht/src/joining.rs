@@ -8,6 +8,7 @@
 //! Source: `docs/protocol.md`, section 9.
 
 use crate::api::{Event, Phase, Reply, RequestId};
+use crate::dissolve::ForeignRing;
 use crate::message::{JoinRefusal, Message, RingInfo};
 use crate::node::DhtNode;
 use crate::plant::Plant;
@@ -30,7 +31,7 @@ pub(crate) struct Joining {
     pub(crate) next_knock: Option<Time>,
     probation_until: Time,
     knock_turn: usize,
-    pub(crate) foreign_ring: Option<RingId>,
+    pub(crate) foreign_ring: Option<ForeignRing>,
     refusals_told: Vec<(SocketAddr, JoinRefusal)>,
     /// Who asked to be let in while this node was on probation.
     applicants: Vec<NodeRef>,
@@ -268,8 +269,8 @@ impl DhtNode {
     }
 
     fn tell_foreign(&mut self, by: NodeRef, ring: RingId) {
-        if self.joining.foreign_ring != Some(ring) {
-            self.joining.foreign_ring = Some(ring);
+        let before = self.joining.foreign_ring.replace(ForeignRing { ring, by, heard: self.ctx.now });
+        if before.is_none_or(|f| f.ring != ring) {
             self.ctx.announce(Event::ForeignRing { by, ring });
         }
     }

@@ -11,6 +11,7 @@ pub mod api;
 pub mod config;
 mod context;
 pub mod counters;
+mod dissolve;
 mod duty;
 mod fill;
 mod frozen;

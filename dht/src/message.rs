@@ -8,6 +8,7 @@ use crate::trace::Trace;
 use paxos::{Configuration, Granted, HomeState, Member};
 use ring::members::MemberInfo;
 use ring::{Extent, NodeId, NodeRef, Offset, RingId, Slot};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, TxChange, Value};
 
@@ -345,6 +346,15 @@ pub enum Message {
     KnockDenied {
         /// Its ring.
         ring: RingId,
+    },
+    /// The operator gave this ring up for another one that has data: the receiver's node ends.
+    Dissolve {
+        /// The ring that is given up.
+        ring: RingId,
+        /// The ring to be joined.
+        other: RingId,
+        /// A member of it.
+        at: SocketAddr,
     },
     /// Failure detection and the member table.
     Gossip(ring::members::Gossip),

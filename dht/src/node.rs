@@ -189,6 +189,7 @@ impl DhtNode {
                 self.ctx.reply(id, Reply::Scanned { held, is_more });
             }
             Request::Salvage { is_dry } => self.begin_salvage(id, is_dry),
+            Request::Dissolve { is_dry } => self.begin_dissolve(id, is_dry),
             Request::Leave => self.begin_leave(id),
         }
         self.handle_local();
@@ -442,6 +443,11 @@ impl DhtNode {
                     self.drain_members();
                 }
             }
+            Message::Dissolve { ring, other, at } => {
+                if is_in_ring {
+                    self.on_dissolve(ring, other, at);
+                }
+            }
             Message::Operation(attempt) if self.phase == Phase::Left => self.refuse_operation(from, &attempt),
             other => {
                 // Before it is in a ring, and after, a node has no part in anything.
@@ -558,6 +564,7 @@ impl DhtNode {
             | Message::JoinDenied(_)
             | Message::Knock { .. }
             | Message::KnockDenied { .. }
+            | Message::Dissolve { .. }
             | Message::Gossip(_)
             | Message::Reign { .. }
             | Message::ReignReply { .. }
@@ -594,7 +601,7 @@ impl DhtNode {
             bytes_max: u64::try_from(self.ctx.config.memory_bytes_max).unwrap_or(u64::MAX),
             pieces: self.acceptors.iter().count(),
             operations_open: self.gateway.open_count,
-            foreign_ring: self.joining.foreign_ring,
+            foreign_ring: self.foreign_ring().map(|f| f.ring),
             lineage: self.acceptors.owned().map(|a| lineage_of(a.configuration.epoch)).max().unwrap_or(0),
         }
     }
@@ -638,7 +645,7 @@ impl DhtNode {
         Strength { tolerated_failures, intervals, under_replicated }
     }
 
-    fn member_views(&self) -> Vec<MemberView> {
+    pub(crate) fn member_views(&self) -> Vec<MemberView> {
         // Of itself a node knows more than what it told the others last.
         let mut info = self.ctx.members.me().clone();
         info.keys = u64::try_from(self.acceptors.keys()).unwrap_or(0);

@@ -153,6 +153,8 @@ catalogue! {
     LEAVE_UNCLEAN = "KV-NODE-004", Unknown, 500, Findings, NotDone;
     /// A salvage is under way, or the node is in no ring.
     SALVAGE_REFUSED = "KV-NODE-005", Unavailable, 503, Timeout, NotDone;
+    /// The node knows of no other ring to dissolve its own for, or is in none.
+    DISSOLVE_REFUSED = "KV-NODE-006", FailedPrecondition, 409, Conflict, NotDone;
     /// The request is not the expected message.
     REQUEST_MALFORMED = "KV-REQ-001", InvalidArgument, 400, Usage, NotDone;
     /// Too many operations in a list.

@@ -70,6 +70,7 @@ fn operation_kind(request: &Request) -> Option<OperationKind> {
         | Request::Locate { .. }
         | Request::Scan { .. }
         | Request::Salvage { .. }
+        | Request::Dissolve { .. }
         | Request::Leave => None,
     }
 }

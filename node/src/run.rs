@@ -47,6 +47,9 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(9600);
 /// However late it is, open calls of clients get this long.
 const DRAIN_MIN: Duration = Duration::from_millis(100);
 
+/// How long open calls of clients may take when the ring is given up.
+const DRAIN_ANEW: Duration = Duration::from_millis(500);
+
 /// Where a node listens for peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
@@ -110,13 +113,21 @@ impl Default for Settings {
     }
 }
 
-/// Runs a node until a signal ends it. The process is to exit with what is returned at once, without waiting
-/// for tasks that are left.
-pub async fn run(settings: Settings) -> Result<u8, RunError> {
+/// How a node ended.
+#[derive(Debug)]
+pub enum End {
+    /// The process is to exit with this code at once, without waiting for tasks that are left.
+    Exit(u8),
+    /// Its ring was given up for another one: the process is to end what is left of it, and to run it anew so.
+    Anew(Box<Settings>),
+}
+
+/// Runs a node until a signal ends it, or its ring is given up.
+pub async fn run(settings: Settings) -> Result<End, RunError> {
     let mut signals = StopSignals::new().map_err(|e| RunError::Internal { cause: e.to_string() })?;
     let prepared = tokio::select! {
         prepared = Process::start(settings) => prepared?,
-        signal = signals.next() => return Ok(signal.exit_code()),
+        signal = signals.next() => return Ok(End::Exit(signal.exit_code())),
     };
     prepared.supervise(signals).await
 }
@@ -134,6 +145,8 @@ struct Process {
     joined: watch::Sender<bool>,
     dns_failures: Arc<Mutex<Vec<String>>>,
     denied: Option<String>,
+    /// A member of the ring for which this node's was given up.
+    given_up_for: Option<SocketAddr>,
     virtual_nodes: Arc<VirtualNodes>,
     /// What must not end before the process does. Dropping the set ends them.
     tasks: JoinSet<Result<(), RunError>>,
@@ -230,23 +243,27 @@ impl Process {
             joined,
             dns_failures,
             denied,
+            given_up_for: None,
             virtual_nodes,
             tasks,
             clients,
         })
     }
 
-    async fn supervise(mut self, mut signals: StopSignals) -> Result<u8, RunError> {
+    async fn supervise(mut self, mut signals: StopSignals) -> Result<End, RunError> {
         let virtual_nodes = Arc::clone(&self.virtual_nodes);
         let join_timeout = self.settings.join_timeout;
         let join_deadline = Instant::now() + join_timeout.unwrap_or_default();
         loop {
+            if let Some(at) = self.given_up_for {
+                return Ok(self.begin_anew(at).await);
+            }
             let is_joined = *self.joined.borrow();
             tokio::select! {
-                signal = signals.next() => return Ok(self.leave(signal, signals).await),
+                signal = signals.next() => return Ok(End::Exit(self.leave(signal, signals).await)),
                 () = virtual_nodes.asked_to_stop() => {
                     info!("a client asks this process to end by shutdown_vm");
-                    return Ok(self.leave(StopSignal::Terminate, signals).await);
+                    return Ok(End::Exit(self.leave(StopSignal::Terminate, signals).await));
                 }
                 event = self.events.recv() => match event {
                     Some(event) => self.on_event(event)?,
@@ -290,6 +307,10 @@ impl Process {
                 info!(ring = %ring, role, clients = %client, next = %format!("kvnode --endpoint {client} status"), "in a ring and serving");
             }
             Event::Dissolved { ring } => info!(ring = %ring, "gave up an empty ring to join another"),
+            Event::RingGivenUp { ring, other, at } => {
+                warn!(ring = %ring, other = %other, at = %at, "the ring and its data were given up for another ring, by command");
+                self.given_up_for = Some(at);
+            }
             Event::JoinDenied { by, refusal } => self.on_denied(by, refusal)?,
             Event::ForeignRing { by, ring } => {
                 let fix = "decide which ring's data shall live and see `kvnode dissolve --help`";
@@ -338,6 +359,21 @@ impl Process {
                 ours: self.settings.replication_factor.unwrap_or(self.settings.core.replication_factor),
             }),
         }
+    }
+
+    /// Ends the node, whose ring was given up, and tells how to run it in the other ring. Its known hosts may be members
+    /// of the ring that is given up, so it keeps none.
+    async fn begin_anew(mut self, at: SocketAddr) -> End {
+        if !self.peers.flushed(FLUSH_TIMEOUT).await {
+            warn!(messages = self.peers.waiting(), "not every member was told; they may keep the ring");
+        }
+        self.shutdown.cancel();
+        let drained = async { while self.clients.join_next().await.is_some() {} };
+        if timeout(DRAIN_ANEW, drained).await.is_err() {
+            info!("calls of clients that were open are cut off");
+        }
+        let join = vec![HostPort { host: at.ip().to_string(), port: at.port() }];
+        End::Anew(Box::new(Settings { join, create: false, ..self.settings }))
     }
 
     /// Hands over and ends; a second signal ends at once.

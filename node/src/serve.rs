@@ -4,10 +4,14 @@ use crate::config::{Host, Layers, Listen as ListenSetting, SETTINGS, Setting, Se
 use crate::dashboard::SettingShown;
 use crate::error::{INTERNAL, Report, SETTING_INVALID, lookup};
 use crate::logging::{self, LogFormat};
-use crate::run::{self, Listen};
+use crate::run::{self, End, Listen};
 use crate::run_error::RunError;
 use crate::seeds::HostPort;
 use crate::traces::TraceSettings;
+use core::time::Duration;
+
+/// How long the tasks of a node may take to end before it is begun anew.
+const ANEW_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the server until it is told to stop. Does not return after a clean end: the process exits at once,
 /// without waiting for tasks that are left.
@@ -20,16 +24,28 @@ pub fn serve(settings: Settings, shown: Vec<SettingShown>) -> Result<(), Report>
             "set --log to a level, as info",
         )
     })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
-        Report::new(INTERNAL, "the runtime does not start", e.to_string(), "raise the limit on threads")
-    })?;
-    let ended = runtime.block_on(run::run(run::Settings { shown, ..process_settings(settings) }));
-    runtime.shutdown_background();
-    match ended {
-        Ok(0) => Ok(()),
-        // A second signal: the code says which, and nothing is left to be done.
-        Ok(code) => std::process::exit(i32::from(code)),
-        Err(e) => Err(report(&e)),
+    let mut settings = run::Settings { shown, ..process_settings(settings) };
+    loop {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
+            Report::new(INTERNAL, "the runtime does not start", e.to_string(), "raise the limit on threads")
+        })?;
+        let ended = runtime.block_on(run::run(settings));
+        match ended {
+            // Nothing of the node may be left: ports, connections, memory.
+            Ok(End::Anew(anew)) => {
+                runtime.shutdown_timeout(ANEW_TIMEOUT);
+                settings = *anew;
+            }
+            Ok(End::Exit(code)) => {
+                runtime.shutdown_background();
+                // A second signal: the code says which, and nothing is left to be done.
+                return if code == 0 { Ok(()) } else { std::process::exit(i32::from(code)) };
+            }
+            Err(e) => {
+                runtime.shutdown_background();
+                return Err(report(&e));
+            }
+        }
     }
 }
 

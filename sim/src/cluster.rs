@@ -79,6 +79,8 @@ pub struct Cluster<M> {
     arrivals: Vec<Time>,
     /// A process, and after how many more messages and replies it crashes.
     fuse: Option<(NodeId, u64)>,
+    /// Processes whose ring was given up, and a member of the ring that they join.
+    given_up: Vec<(NodeRef, SocketAddr)>,
 }
 
 /// The overlay address of host number `host`.
@@ -120,6 +122,7 @@ impl<M: Machine> Cluster<M> {
             lived: Duration::ZERO,
             arrivals: Vec::new(),
             fuse: None,
+            given_up: Vec::new(),
             settings: settings.clone(),
         }
     }
@@ -199,9 +202,23 @@ impl<M: Machine> Cluster<M> {
 
     /// Starts a process at `host`, knowing `seeds`.
     pub fn start(&mut self, host: u8, seeds: &[u8], creates_at_once: bool) -> Result<NodeId, Violation> {
+        let seeds = seeds.iter().map(|h| address(*h)).collect();
+        self.start_at(address(host), seeds, creates_at_once)
+    }
+
+    fn start_at(
+        &mut self,
+        addr: SocketAddr,
+        seeds: Vec<SocketAddr>,
+        creates_at_once: bool,
+    ) -> Result<NodeId, Violation> {
         let drawn = self.draw.bits() | 1;
         let is_kept = self.settings.config.planted() == Some(Plant::IdentityKept);
-        let me = NodeRef { id: NodeId(if is_kept { u64::from(host) } else { drawn }), addr: address(host) };
+        let kept = match addr {
+            SocketAddr::V4(a) => u64::from(a.ip().octets()[3]),
+            SocketAddr::V6(_) => drawn,
+        };
+        let me = NodeRef { id: NodeId(if is_kept { kept } else { drawn }), addr };
         let clock = Clock {
             offset: self.draw.below(1 << 40),
             rate_per_mille: self.draw.between(
@@ -232,7 +249,6 @@ impl<M: Machine> Cluster<M> {
                 handled: 0,
             },
         );
-        let seeds = seeds.iter().map(|h| address(*h)).collect();
         self.request(me.id, Request::Start { seeds, creates_at_once, replication_factor: None })?;
         Ok(me.id)
     }
@@ -486,6 +502,11 @@ impl<M: Machine> Cluster<M> {
             self.transcript.line(self.now, format_args!("at {}", p.machine.describe()));
             return Err(v);
         }
+        if let Some(at) = self.given_up.iter().position(|g| g.0.id == node) {
+            let (me, seed) = self.given_up.swap_remove(at);
+            self.coverage.count("ring given up");
+            return self.start_at(me.addr, vec![seed], false).map(|_| ());
+        }
         if has_left {
             self.coverage.count("left");
             self.remove(node);
@@ -556,6 +577,8 @@ impl<M: Machine> Cluster<M> {
             p.ring = Some(ring);
         } else if let Event::Dissolved { .. } = event {
             p.ring = None;
+        } else if let Event::RingGivenUp { at, .. } = event {
+            self.given_up.push((p.me, at));
         } else if let (Event::ReignBegan { home, extent }, Some(ring)) = (&event, p.ring)
             && let Some(r) = p.machine.reigns().into_iter().find(|r| r.0 == *home && r.1.lo == extent.lo)
         {

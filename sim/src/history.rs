@@ -70,6 +70,7 @@ impl Outcome {
                 | Reply::Transacted(_)
                 | Reply::Located(_)
                 | Reply::Salvaged(_)
+                | Reply::Dissolved(_)
                 | Reply::Scanned { .. }
                 | Reply::Left { .. },
             )

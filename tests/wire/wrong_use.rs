@@ -137,7 +137,27 @@ pub(crate) fn two_rings_with_data() -> Res<()> {
         let read = until("a read", SAYS_SO_WITHIN, || cli::get(&node.endpoint(), "whose"))?;
         ensure(read == value, || format!("{} gives {read:?}", node.ip()))?;
     }
-    Ok(())
+    dissolves(&one, &other)
+}
+
+/// The operator gives up the second ring; its process goes on, as a member of the first.
+fn dissolves(lives: &Node, goes: &Node) -> Res<()> {
+    let told = cli::run(&["dissolve", "--endpoint", &goes.endpoint()])?;
+    ensure(told.code == Some(8), || format!("dissolve ended with {:?}: {}", told.code, told.stderr))?;
+    mentions(&told.stdout, &["about 1 keys", "nothing was done"])?;
+    let kept = cli::get(&goes.endpoint(), "whose")?;
+    ensure(kept == "other", || format!("a dry dissolve left {kept:?}"))?;
+    let done = cli::run(&["dissolve", "--endpoint", &goes.endpoint(), "--yes"])?;
+    ensure(done.code == Some(0), || format!("dissolve ended with {:?}: {}", done.code, done.stderr))?;
+    until("its node is a member of the other ring", SAYS_SO_WITHIN, || {
+        let read = cli::get(&goes.endpoint(), "whose")?;
+        ensure(read == "one", || format!("it gives {read:?}"))
+    })?;
+    let (a, b) = (grpc::status(&lives.endpoint())?, grpc::status(&goes.endpoint())?);
+    ensure(a.ring == b.ring, || format!("two rings: {a:?} and {b:?}"))?;
+    let again = cli::run(&["dissolve", "--endpoint", &goes.endpoint(), "--yes"])?;
+    ensure(again.code == Some(12), || format!("dissolve ended with {:?}: {}", again.code, again.stderr))?;
+    mentions(&again.stderr, &["KV-NODE-006", "heard of no other ring"])
 }
 
 pub(crate) fn unknown_setting() -> Res<()> {

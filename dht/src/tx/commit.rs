@@ -275,6 +275,7 @@ impl Commit {
             | Reply::Transacted(_)
             | Reply::Salvaged(_)
             | Reply::Scanned { .. }
+            | Reply::Dissolved(_)
             | Reply::Left { .. } => self.fail(now, Failure::Busy, out),
         }
         if !self.conflict_keys.is_empty() && self.stage != Stage::Ending {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod dissolve;
 mod flags;
 mod healthcheck;
 pub(crate) mod json;
@@ -104,6 +105,8 @@ enum Command {
     Leave(cluster::Leave),
     /// Decide anew, from what is left, what has lost its quorum
     Salvage(salvage::Salvage),
+    /// Give up this ring's data for those of another ring that it meets
+    Dissolve(dissolve::Dissolve),
     /// Measure a running ring
     Bench(bench::Bench),
     /// Exit 0 if the node on this machine is ready, else 1
@@ -181,6 +184,7 @@ fn run(cli: Cli, serve: fn(Settings, Vec<SettingShown>) -> Result<(), Report>) -
         Command::Locate(c) => block_on(false, c.run(&target))??,
         Command::Leave(c) => block_on(false, c.run(&target))??,
         Command::Salvage(c) => block_on(false, c.run(&target))??,
+        Command::Dissolve(c) => block_on(false, c.run(&target))??,
     };
     print(&output, cli.output)
 }

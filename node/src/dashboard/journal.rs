@@ -57,6 +57,9 @@ impl Journal {
             Event::ForeignRing { by, ring } => {
                 ("bad", format!("{} belongs to another ring, {ring}", by.addr))
             }
+            Event::RingGivenUp { ring, other, at } => {
+                ("bad", format!("gave up ring {ring} with its data for ring {other}, at {at}"))
+            }
             Event::MemberUp(n) => ("good", format!("{} is in the ring", n.addr)),
             Event::MemberSuspected(n) => ("bad", format!("{} does not answer", n.addr)),
             Event::MemberDead(n) => ("bad", format!("{} counts as dead", n.addr)),

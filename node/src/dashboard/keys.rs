@@ -159,6 +159,7 @@ pub(super) fn reply_json(key: &str, reply: Reply) -> Answer {
         | Reply::Transacted(_)
         | Reply::Scanned { .. }
         | Reply::Salvaged(_)
+        | Reply::Dissolved(_)
         | Reply::Left { .. }) => problem(&unexpected(&other)),
     }
 }

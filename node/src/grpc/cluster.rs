@@ -204,6 +204,39 @@ impl Cluster for Api {
         }))
     }
 
+    async fn dissolve(
+        &self,
+        request: Request<v1::DissolveRequest>,
+    ) -> Result<Response<v1::DissolveResponse>, Status> {
+        let execute = request.into_inner().execute;
+        let reply = self.ask(Ask::Dissolve { is_dry: !execute }).await?;
+        let Reply::Dissolved(r) = reply else {
+            return Err(Problem::from(not_done("nothing was given up", &reply)).into());
+        };
+        let refused = |cause: &str, fix: &str| {
+            let report = Report::new(error::DISSOLVE_REFUSED, "nothing was given up", cause, fix);
+            Err(Problem::from(report).into())
+        };
+        let Some(ring) = r.ring else {
+            return refused("the node is not a member of a ring", "ask one that is: 'kvnode members'");
+        };
+        let Some((other, at)) = r.other else {
+            return refused(
+                &format!("the node heard of no other ring than its own, {ring}, in the last 10 s"),
+                "ask a node that tells of another ring in 'kvnode status'; a ring knocks at the addresses of its lost \
+                 members and at its join addresses",
+            );
+        };
+        Ok(Response::new(v1::DissolveResponse {
+            executed: execute,
+            ring: ring.to_string(),
+            members: small(r.members),
+            keys: r.keys,
+            other_ring: other.to_string(),
+            other_address: at.to_string(),
+        }))
+    }
+
     async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
         let reply = self.ask(Ask::Leave).await?;
         if let Reply::Left { is_clean } = reply {

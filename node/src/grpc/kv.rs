@@ -187,6 +187,7 @@ impl Api {
                 | Ask::Locate { .. }
                 | Ask::Scan { .. }
                 | Ask::Salvage { .. }
+                | Ask::Dissolve { .. }
                 | Ask::Leave => return Err(malformed(WireError::NoValue)),
             };
             let (key, finish) = (p.key, p.finish);
@@ -283,6 +284,7 @@ fn changed(key: &str, reply: Reply) -> Result<(u64, Option<Value>), Missing> {
         | Reply::Located(_)
         | Reply::Scanned { .. }
         | Reply::Salvaged(_)
+        | Reply::Dissolved(_)
         | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(Missing::Answer(unexpected(&other))),
     }
@@ -306,6 +308,7 @@ fn finish_get(key: &str, reply: Reply) -> Result<v1::GetResponse, Problem> {
         | Reply::Located(_)
         | Reply::Scanned { .. }
         | Reply::Salvaged(_)
+        | Reply::Dissolved(_)
         | Reply::Transacted(_)
         | Reply::Left { .. }) => Err(unexpected(&other)),
     }

@@ -76,6 +76,7 @@ impl Api {
             | Reply::Located(_)
             | Reply::Scanned { .. }
             | Reply::Salvaged(_)
+            | Reply::Dissolved(_)
             | Reply::Left { .. }) => return Err(unexpected(&other)),
         };
         let (committed, failed_key) = match &done.outcome {

@@ -340,6 +340,7 @@ impl Traffic {
             | Event::Dissolved { .. }
             | Event::JoinDenied { .. }
             | Event::ForeignRing { .. }
+            | Event::RingGivenUp { .. }
             | Event::Salvaged { .. }
             | Event::Refused { .. } => {}
         }

@@ -171,6 +171,7 @@ impl Map {
             Request::Insight => Reply::Insight(Box::new(self.insight())),
             Request::Inspect { .. } => Reply::Inspected(Vec::new()),
             Request::Salvage { .. } => Reply::Salvaged(Box::default()),
+            Request::Dissolve { .. } => Reply::Dissolved(Box::default()),
         })
     }
 

@@ -101,6 +101,11 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Option<Message>, WireError>
         Kind::JoinDenied(w) => Message::JoinDenied(join_refusal(w)?),
         Kind::Knock(w) => Message::Knock { info: t::ring_info(w.info)?, members: w.members },
         Kind::KnockDenied(w) => Message::KnockDenied { ring: RingId(w.ring) },
+        Kind::Dissolve(w) => Message::Dissolve {
+            ring: RingId(w.ring),
+            other: RingId(w.other),
+            at: t::address(&t::need(w.at, "at")?)?,
+        },
         Kind::ConfigurationQuery(w) => {
             Message::ConfigurationQuery { rpc: w.rpc, slot: t::slot(w.slot)?, extent: t::extent(w.extent)? }
         }

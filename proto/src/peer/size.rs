@@ -55,6 +55,7 @@ pub fn size_estimate(message: &Message) -> usize {
             | Message::JoinDenied(_)
             | Message::Knock { .. }
             | Message::KnockDenied { .. }
+            | Message::Dissolve { .. }
             | Message::Reign { .. }
             | Message::ReignReply { .. }
             | Message::AcceptReply { .. }

@@ -333,6 +333,11 @@ fn entry_messages() -> impl Strategy<Value = Message> {
         refusal.prop_map(Message::JoinDenied),
         (ring_info(), any::<u32>()).prop_map(|(info, members)| Message::Knock { info, members }),
         any::<u64>().prop_map(|r| Message::KnockDenied { ring: RingId(r) }),
+        (any::<u64>(), any::<u64>(), addr()).prop_map(|(r, o, at)| Message::Dissolve {
+            ring: RingId(r),
+            other: RingId(o),
+            at
+        }),
         gossip().prop_map(Message::Gossip),
     ]
 }

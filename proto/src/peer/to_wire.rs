@@ -27,6 +27,9 @@ pub fn to_wire(message: &Message) -> wire::Envelope {
             Kind::Knock(wire::Knock { info: Some(p::ring_info(info)), members: *members })
         }
         Message::KnockDenied { ring } => Kind::KnockDenied(wire::KnockDenied { ring: ring.0 }),
+        Message::Dissolve { ring, other, at } => {
+            Kind::Dissolve(wire::Dissolve { ring: ring.0, other: other.0, at: Some(p::address(at)) })
+        }
         Message::Gossip(g) => Kind::Gossip(gossip(g)),
         Message::Reign { rpc, home, slots, extent, ballot, era } => Kind::Reign(wire::Reign {
             rpc: *rpc,
