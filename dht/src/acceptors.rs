@@ -41,7 +41,7 @@ impl Acceptors {
     }
 
     /// All acceptors, frozen ones too.
-    pub fn iter(&self) -> impl Iterator<Item = &Acceptor> {
+    pub fn iter(&self) -> impl Iterator<Item = &Acceptor> + Clone {
         self.owned.values().chain(&self.frozen)
     }
 

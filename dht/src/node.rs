@@ -279,7 +279,7 @@ impl DhtNode {
     }
 
     /// The acceptors in this node's memory, for checkers.
-    pub fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
+    pub fn acceptors(&self) -> impl Iterator<Item = &Acceptor> + Clone {
         self.acceptors.iter()
     }
 
@@ -364,14 +364,12 @@ impl DhtNode {
 
     /// What a member says that it owns; what this node owns itself it knows better.
     fn learn_owned(&mut self, id: ring::NodeId) {
-        let Some((node, owned)) = self.ctx.members.get(id).map(|m| (m.info.node, m.info.owned.clone()))
-        else {
-            return;
-        };
+        let Some(info) = self.ctx.members.get(id).map(|m| &m.info) else { return };
+        let node = info.node;
         let whole = self.ctx.space.whole();
         let replicas = self.ctx.space.replicas();
         let owned: Vec<(Slot, Extent)> =
-            owned.into_iter().filter(|(s, e)| *s < replicas && whole.covers(e)).collect();
+            info.owned.iter().copied().filter(|(s, e)| *s < replicas && whole.covers(e)).collect();
         if owned.len() < OWNED_TOLD_MAX {
             self.ctx.locations.set_node(node, &owned);
         } else {

@@ -7,23 +7,28 @@
 //!    members of different rings.
 //! 4. Every request is answered once, or its process died.
 
+mod mishaps;
+mod residue;
+
+pub use residue::Residue;
+
 use crate::coverage::{Coverage, variant};
 use crate::draw::{Draw, Stream};
 use crate::invariants::{Violation, Watch, broken};
 use crate::machine::Machine;
+use crate::names;
 use crate::network::Network;
 use crate::process::{Clock, Input, Process};
+use crate::queue::Queue;
 use crate::settings::Settings;
 use crate::strength::Strength;
 use crate::transcript::Transcript;
 use core::time::Duration;
 use dht::plant::Plant;
 use dht::{Effect, Event, Message, Reply, Request, RequestId};
-use paxos::Acceptor;
 use ring::{NodeId, NodeRef, RingId, Space, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use store::{Entry, Key};
 
 /// What the driver of the run asked to be reminded of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +45,19 @@ pub enum Note {
     Look,
 }
 
+/// What a slow process has waiting; more does not arrive, as from a connection that nobody reads.
+const WAITING_MAX: usize = 2000;
+
 const LEAVE_AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Queued {
-    Input { to: NodeRef, input: Input },
+    Input {
+        to: NodeRef,
+        input: Input,
+    },
+    /// A slow process handles the next of what waits.
+    Turn(NodeId),
     Note(Note),
 }
 
@@ -64,7 +77,7 @@ pub struct Cluster<M> {
     space: Space,
     now: Time,
     order: u64,
-    queue: BTreeMap<(Time, u64), Queued>,
+    queue: Queue<Queued>,
     processes: BTreeMap<NodeId, Process<M>>,
     at_address: BTreeMap<SocketAddr, NodeId>,
     network: Network,
@@ -108,7 +121,7 @@ impl<M: Machine> Cluster<M> {
             space,
             now: Time(0),
             order: 0,
-            queue: BTreeMap::new(),
+            queue: Queue::default(),
             processes: BTreeMap::new(),
             at_address: BTreeMap::new(),
             network: Network::new(settings.weather_calm(), Draw::new(seed, Stream::Network)),
@@ -225,6 +238,7 @@ impl<M: Machine> Cluster<M> {
                 1000 - self.settings.clock_drift_per_mille,
                 1000 + self.settings.clock_drift_per_mille,
             ),
+            reached: Time(0),
         };
         let seed = self.draw.bits();
         let machine = M::new(self.settings.config.clone(), me, seed, clock.local(self.now));
@@ -244,6 +258,7 @@ impl<M: Machine> Cluster<M> {
                 ring: None,
                 is_leaving: false,
                 is_paused: false,
+                slowness: None,
                 waiting: VecDeque::new(),
                 wake: None,
                 handled: 0,
@@ -269,78 +284,6 @@ impl<M: Machine> Cluster<M> {
         Ok(id)
     }
 
-    /// Kills a process, its memory gone. Others may get a hint.
-    pub fn crash(&mut self, node: NodeId) {
-        let Some(me) = self.processes.get(&node).map(|p| p.me) else { return };
-        self.transcript.note(self.now, "crash", &[node.0]);
-        if let Some(p) = self.processes.get(&node).filter(|_| self.transcript.is_printed()) {
-            self.transcript.line(self.now, format_args!("crash {}", p.machine.describe()));
-        }
-        self.remove(node);
-        let others: Vec<NodeRef> = self.processes.values().map(|p| p.me).collect();
-        for to in others {
-            if self.network.passes(me.addr, to.addr)
-                && let Some(at) = self.network.hint(self.now)
-            {
-                self.queue_at(at, Queued::Input { to, input: Input::Lost { peer: me } });
-            }
-        }
-    }
-
-    /// Kills a process when it has sent `effects` more messages and replies: before the one after them, which may be in
-    /// the middle of what one input made it do.
-    pub fn crash_after(&mut self, node: NodeId, effects: u64) {
-        self.fuse = Some((node, effects));
-    }
-
-    /// Counts a message or reply; true if the process crashes before it.
-    fn burn_fuse(&mut self, node: NodeId) -> bool {
-        match &mut self.fuse {
-            Some((victim, 0)) if *victim == node => {
-                self.fuse = None;
-                self.crash(node);
-                true
-            }
-            Some((victim, left)) if *victim == node => {
-                *left -= 1;
-                false
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    /// Has a process replace a member that is alive, as if it suspected it.
-    pub fn replace_wrongly(&mut self, node: NodeId, dice: u64) -> Result<(), Violation> {
-        let Some(p) = self.processes.get_mut(&node).filter(|p| !p.is_paused) else { return Ok(()) };
-        p.machine.replace_wrongly(p.clock.local(self.now), dice);
-        self.transcript.note(self.now, "wrong suspicion", &[node.0]);
-        self.settle(node)
-    }
-
-    /// Stops a process for a while; its memory stays.
-    pub fn pause(&mut self, node: NodeId) {
-        if let Some(p) = self.processes.get_mut(&node) {
-            p.is_paused = true;
-            self.transcript.note(self.now, "pause", &[node.0]);
-            self.transcript.line(self.now, format_args!("pause {node}"));
-        }
-    }
-
-    /// Lets a paused process go on with what waits for it.
-    pub fn resume(&mut self, node: NodeId) -> Result<(), Violation> {
-        let Some(p) = self.processes.get_mut(&node) else { return Ok(()) };
-        p.is_paused = false;
-        let me = p.me;
-        let mut waiting = core::mem::take(&mut p.waiting);
-        self.transcript.note(self.now, "resume", &[node.0]);
-        self.transcript.line(self.now, format_args!("resume {node}"));
-        waiting.push_back(Input::Timeout);
-        for input in waiting {
-            self.give(me, input)?;
-        }
-        Ok(())
-    }
-
     /// Asks to be reminded.
     pub fn remind(&mut self, after: Duration, note: Note) {
         self.queue_at(self.now + after, Queued::Note(note));
@@ -348,11 +291,15 @@ impl<M: Machine> Cluster<M> {
 
     /// Handles the next event; what it gives is a reminder that came due.
     pub fn step(&mut self) -> Result<Option<Note>, Violation> {
-        let Some(((at, _), queued)) = self.queue.pop_first() else { return Ok(None) };
+        let Some((at, queued)) = self.queue.pop() else { return Ok(None) };
         self.now = self.now.max(at);
         self.order += 1;
         match queued {
             Queued::Note(note) => Ok(Some(note)),
+            Queued::Turn(node) => {
+                self.take_turn(node)?;
+                Ok(None)
+            }
             Queued::Input { to, input } => {
                 self.arrive(to, input)?;
                 Ok(None)
@@ -368,48 +315,9 @@ impl<M: Machine> Cluster<M> {
         Ok(())
     }
 
-    /// What is left at rest.
-    pub fn residue(&self) -> Residue {
-        let mut out = Residue::default();
-        for p in self.processes.values() {
-            let mut pieces: Vec<&Acceptor> = p.machine.acceptors().filter(|a| !a.is_frozen).collect();
-            pieces.sort_by_key(|a| (a.slot, a.extent.lo));
-            out.pieces_max = out.pieces_max.max(p.machine.acceptors().count());
-            for (a, b) in pieces.iter().zip(pieces.iter().skip(1)) {
-                if a.slot == b.slot && a.extent.is_followed_by(&b.extent) {
-                    *out.apart.entry(what_differs(a, b)).or_default() += 1;
-                }
-            }
-            let gone = |a: &&Acceptor| a.registers.iter().filter(|e| e.2.record.value.is_none()).count();
-            out.tombstones += pieces.iter().map(gone).sum::<usize>();
-        }
-        out
-    }
-
-    /// What transactions left behind: a lock, a ledger, or a job of some node.
-    pub fn unfinished(&self) -> Option<String> {
-        if let Some(p) = self.processes.values().find(|p| !p.machine.has_no_transactions()) {
-            return Some(format!("transactions of {} are not over", p.me));
-        }
-        let acceptors =
-            || self.processes.values().flat_map(|p| p.machine.acceptors()).filter(|a| a.is_active());
-        let mut newest: BTreeMap<&Key, &Entry> = BTreeMap::new();
-        for a in acceptors() {
-            for (offset, key) in a.registers.unfinished(a.extent) {
-                // A replica that missed the end shows the lock until its key is written again.
-                let all = acceptors().filter_map(|b| b.registers.get(*offset, key));
-                if let Some(e) = all.max_by_key(|e| e.stamp) {
-                    newest.insert(key, e);
-                }
-            }
-        }
-        let is_left = |e: &(&&Key, &&Entry)| e.1.record.lock().is_some() || e.0.is_reserved();
-        newest.iter().find(is_left).map(|(k, e)| format!("{k:?} is locked or a ledger: {:?}", e.record))
-    }
-
     fn queue_at(&mut self, at: Time, queued: Queued) {
         self.order += 1;
-        self.queue.insert((at, self.order), queued);
+        self.queue.push(at, self.order, queued);
     }
 
     fn arrive(&mut self, to: NodeRef, input: Input) -> Result<(), Violation> {
@@ -437,7 +345,23 @@ impl<M: Machine> Cluster<M> {
     fn give(&mut self, to: NodeRef, input: Input) -> Result<(), Violation> {
         let Some(p) = self.processes.get_mut(&to.id) else { return Ok(()) };
         let is_timeout = matches!(input, Input::Timeout);
-        if is_timeout && p.wake.is_some_and(|w| w <= self.now) {
+        let is_due = is_timeout && p.wake.is_some_and(|w| w <= self.now);
+        if let Some(each) = p.slowness.filter(|_| !p.is_paused) {
+            // A timeout that waits for its turn is still to come, so that no other is asked for.
+            let is_kept = match &input {
+                Input::Timeout => is_due,
+                Input::Request { .. } => true,
+                Input::Message { .. } | Input::Lost { .. } => p.waiting.len() < WAITING_MAX,
+            };
+            if is_kept {
+                p.waiting.push_back(input);
+                if p.waiting.len() == 1 {
+                    self.queue_at(self.now + each, Queued::Turn(to.id));
+                }
+            }
+            return Ok(());
+        }
+        if is_due {
             p.wake = None;
         }
         if p.is_paused {
@@ -446,6 +370,12 @@ impl<M: Machine> Cluster<M> {
             }
             return Ok(());
         }
+        self.handle(to, input)
+    }
+
+    fn handle(&mut self, to: NodeRef, input: Input) -> Result<(), Violation> {
+        let Some(p) = self.processes.get_mut(&to.id) else { return Ok(()) };
+        let is_timeout = matches!(input, Input::Timeout);
         let local = p.clock.local(self.now);
         if is_timeout && p.machine.next_timeout().is_none_or(|t| t > local) {
             return self.settle(to.id);
@@ -455,8 +385,8 @@ impl<M: Machine> Cluster<M> {
                 if ring.is_some() && p.ring.is_some() && ring != p.ring && !is_between_rings(&message) {
                     return Ok(());
                 }
-                let name = variant(&*message);
-                self.transcript.note(self.now, &name, &[from.id.0, to.id.0]);
+                let (_, name) = names::message(&message);
+                self.transcript.note(self.now, name, &[from.id.0, to.id.0]);
                 self.transcript.line(self.now, format_args!("{} > {} {message:?}", from.addr, to.addr));
                 p.machine.handle_message(local, from, *message);
             }
@@ -524,8 +454,7 @@ impl<M: Machine> Cluster<M> {
     }
 
     fn send(&mut self, me: NodeRef, to: NodeRef, message: Message) -> Result<(), Violation> {
-        let name = variant(&message);
-        self.coverage.message(&name, &message);
+        self.coverage.message(&message);
         if let Message::Accept { key, stamp, record, .. } = &message {
             self.watch.i1_one_record_per_accept(key, *stamp, record)?;
         }
@@ -537,13 +466,18 @@ impl<M: Machine> Cluster<M> {
         let mut arrivals = core::mem::take(&mut self.arrivals);
         self.network.arrivals(self.now, me.addr, to.addr, &message, &mut arrivals);
         if self.transcript.is_printed() && arrivals.is_empty() {
-            self.transcript.line(self.now, format_args!("{} > {} lost {name}", me.addr, to.addr));
+            self.transcript.line(
+                self.now,
+                format_args!("{} > {} lost {}", me.addr, to.addr, names::message(&message).1),
+            );
         }
-        let message = Box::new(message);
         let ring = self.processes.get(&me.id).and_then(|p| p.ring);
-        for at in arrivals.drain(..) {
-            let input = Input::Message { from: me, ring, message: message.clone() };
-            self.queue_at(at, Queued::Input { to, input });
+        let mut copies = Some(Box::new(message));
+        for (i, at) in arrivals.iter().enumerate() {
+            // Mostly there is one arrival, which needs no copy.
+            let is_last = i + 1 == arrivals.len();
+            let Some(message) = (if is_last { copies.take() } else { copies.clone() }) else { break };
+            self.queue_at(*at, Queued::Input { to, input: Input::Message { from: me, ring, message } });
         }
         self.arrivals = arrivals;
         Ok(())
@@ -600,45 +534,5 @@ impl<M: Machine> Cluster<M> {
     fn give_up(&mut self, id: RequestId) {
         self.requests.remove(&id);
         self.completions.push_back(Completion { id, reply: None });
-    }
-}
-
-/// What is left of a run when it is at rest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Residue {
-    /// The most pieces at one node.
-    pub pieces_max: usize,
-    /// Registers without a value, at all nodes.
-    pub tombstones: usize,
-    /// Neighbouring pieces of one slot at one node, by what keeps them from being one.
-    pub apart: BTreeMap<&'static str, u64>,
-}
-
-/// The first thing in which two neighbours differ, from what is hardest to make equal to what is easiest.
-fn what_differs(a: &Acceptor, b: &Acceptor) -> &'static str {
-    if !a.is_complete || !b.is_complete {
-        "not complete"
-    } else if a.replica != b.replica {
-        "replica"
-    } else if a
-        .configuration
-        .members
-        .iter()
-        .zip(&b.configuration.members)
-        .any(|(x, y)| x.replica != y.replica)
-    {
-        "another slot's replica"
-    } else if a.configuration != b.configuration {
-        "epoch"
-    } else if a.donated != b.donated || a.refused != b.refused {
-        "donated or refused"
-    } else if a.change_accepted != b.change_accepted {
-        "accepted change"
-    } else if a.change_promised != b.change_promised {
-        "change promised"
-    } else if a.homes.iter().zip(&b.homes).any(|(x, y)| x.promised != y.promised) {
-        "promise"
-    } else {
-        "nothing"
     }
 }

@@ -3,8 +3,9 @@
 //! Keeps:
 //! 1. [`EXPECTED`] names what a thorough set of runs must have reached; what was never reached is printed.
 
+use crate::names::{self, ANSWERS, DENIED, MESSAGES};
 use core::fmt::{self, Debug, Write};
-use dht::message::{Answer, Denied};
+use dht::message::Denied;
 use dht::{Event, Message};
 use ring::{Extent, Slot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,10 +64,32 @@ pub const EXPECTED: &[&str] = &[
 ];
 
 /// How often each point was reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Coverage {
-    counts: BTreeMap<String, u64>,
+    /// By place in the lists of names, since every message is counted.
+    messages: [u64; MESSAGES.len()],
+    denied: [u64; DENIED.len()],
+    answers: [u64; ANSWERS.len()],
+    others: BTreeMap<String, u64>,
     reigned: BTreeSet<(Slot, u128, u128)>,
+}
+
+impl Default for Coverage {
+    fn default() -> Coverage {
+        Coverage {
+            messages: [0; MESSAGES.len()],
+            denied: [0; DENIED.len()],
+            answers: [0; ANSWERS.len()],
+            others: BTreeMap::new(),
+            reigned: BTreeSet::new(),
+        }
+    }
+}
+
+fn add(counts: &mut [u64], place: usize) {
+    if let Some(n) = counts.get_mut(place) {
+        *n += 1;
+    }
 }
 
 /// The name of an enum's variant, from the beginning of its debug text.
@@ -92,19 +115,19 @@ pub fn variant(value: &impl Debug) -> String {
 impl Coverage {
     /// Counts a point.
     pub fn count(&mut self, point: &str) {
-        match self.counts.get_mut(point) {
+        match self.others.get_mut(point) {
             Some(n) => *n += 1,
             None => {
-                self.counts.insert(point.to_owned(), 1);
+                self.others.insert(point.to_owned(), 1);
             }
         }
     }
 
-    /// Counts what a message shows. `name` is its variant.
-    pub fn message(&mut self, name: &str, message: &Message) {
-        self.count(&format!("message {name}"));
+    /// Counts what a message shows.
+    pub fn message(&mut self, message: &Message) {
+        add(&mut self.messages, names::message(message).0);
         if let Some(denied) = denial(message) {
-            self.count(&format!("denied {}", variant(denied)));
+            add(&mut self.denied, names::denied(denied).0);
         }
         if let Message::Accept { stamp, record, .. } = message {
             if record.version < stamp.n {
@@ -125,7 +148,7 @@ impl Coverage {
             self.count("attempt after the first");
         }
         if let Message::OperationReply { answer, attempt, .. } = message {
-            self.answer(answer);
+            add(&mut self.answers, names::answer(answer).0);
             if *attempt > 1 {
                 self.count("answer from another attempt than the first");
             }
@@ -158,23 +181,37 @@ impl Coverage {
 
     /// Adds the counts of another run.
     pub fn merge(&mut self, other: &Coverage) {
-        for (k, n) in &other.counts {
-            *self.counts.entry(k.clone()).or_default() += n;
+        for (mine, theirs) in [
+            (&mut self.messages[..], &other.messages[..]),
+            (&mut self.denied[..], &other.denied[..]),
+            (&mut self.answers[..], &other.answers[..]),
+        ] {
+            for (a, b) in mine.iter_mut().zip(theirs) {
+                *a += b;
+            }
+        }
+        for (k, n) in &other.others {
+            *self.others.entry(k.clone()).or_default() += n;
         }
     }
 
-    /// The points that were reached.
-    pub fn reached(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.counts.iter().map(|(k, n)| (k.as_str(), *n))
+    /// The points that were reached, by name.
+    pub fn reached(&self) -> BTreeMap<&str, u64> {
+        let of = |names: &[&'static str], counts: &[u64]| -> Vec<(&'static str, u64)> {
+            names.iter().copied().zip(counts.iter().copied()).collect()
+        };
+        let listed = of(MESSAGES, &self.messages)
+            .into_iter()
+            .chain(of(DENIED, &self.denied))
+            .chain(of(ANSWERS, &self.answers));
+        let others = self.others.iter().map(|(k, n)| (k.as_str(), *n));
+        listed.chain(others).filter(|(_, n)| *n > 0).collect()
     }
 
     /// The expected points that were not.
     pub fn never_reached(&self) -> Vec<&'static str> {
-        EXPECTED.iter().filter(|e| !self.counts.contains_key(**e)).copied().collect()
-    }
-
-    fn answer(&mut self, answer: &Answer) {
-        self.count(&format!("answer {}", variant(answer)));
+        let reached = self.reached();
+        EXPECTED.iter().filter(|e| !reached.contains_key(**e)).copied().collect()
     }
 }
 

@@ -7,14 +7,13 @@
 //!
 //! Source: one file of invariants, each named by its source, as in openraft; `docs/protocol.md`, last section.
 
+use crate::memories::Memories;
 use crate::reigns::Reigns;
 use core::fmt;
-use core::hash::{Hash, Hasher};
 use paxos::acceptor::{Acceptor, HomeState};
 use paxos::configuration::Configuration;
-use ring::{Extent, NodeId, Offset, ReplicaId, RingId, Slot, Space};
+use ring::{Extent, NodeId, ReplicaId, RingId, Slot, Space};
 use std::collections::BTreeMap;
-use std::hash::DefaultHasher;
 use std::sync::Arc;
 use store::{Ballot, Key, Record, Stamp};
 
@@ -74,13 +73,23 @@ impl Piece {
             && self.extent.intersect(&other.extent).is_some()
     }
 
-    fn has_same_shape(&self, other: &Piece) -> bool {
+    fn has_shape_of(&self, other: &Piece) -> bool {
         self.slot == other.slot
             && self.extent == other.extent
             && self.replica == other.replica
             && self.is_active == other.is_active
             && self.configuration.epoch == other.configuration.epoch
             && self.configuration.tag == other.configuration.tag
+    }
+
+    fn is_shape_of(&self, a: &Acceptor) -> bool {
+        self.slot == a.slot
+            && self.extent == a.extent
+            && self.replica == a.replica
+            && self.is_active == a.is_active()
+            && (Arc::ptr_eq(&self.configuration, &a.configuration)
+                || self.configuration.epoch == a.configuration.epoch
+                    && self.configuration.tag == a.configuration.tag)
     }
 }
 
@@ -90,10 +99,8 @@ pub struct Watch {
     space: Space,
     nodes: BTreeMap<NodeId, (Option<RingId>, Vec<Piece>)>,
     eras: BTreeMap<(RingId, u64), Vec<(Extent, u64)>>,
-    records: BTreeMap<(Key, Stamp), u64>,
-    accepts: BTreeMap<(Key, Stamp), u64>,
+    memories: Memories,
     retired: BTreeMap<ReplicaId, Vec<Piece>>,
-    stamps: BTreeMap<(ReplicaId, Slot, Key), (Offset, Stamp)>,
     reigns: Reigns,
 }
 
@@ -104,10 +111,8 @@ impl Watch {
             space,
             nodes: BTreeMap::new(),
             eras: BTreeMap::new(),
-            records: BTreeMap::new(),
-            accepts: BTreeMap::new(),
+            memories: Memories::default(),
             retired: BTreeMap::new(),
-            stamps: BTreeMap::new(),
             reigns: Reigns::default(),
         }
     }
@@ -127,29 +132,31 @@ impl Watch {
         &mut self,
         node: NodeId,
         ring: Option<RingId>,
-        acceptors: impl Iterator<Item = &'a Acceptor>,
+        acceptors: impl Iterator<Item = &'a Acceptor> + Clone,
     ) -> Result<(), Violation> {
+        if let Some((known, pieces)) = self.nodes.get_mut(&node)
+            && *known == ring
+            && have_same_shapes(pieces, acceptors.clone())
+        {
+            return promises_grow_in_place(node, usize::from(self.space.replicas()), pieces, acceptors);
+        }
         let now: Vec<Piece> = acceptors.map(Piece::of).collect();
         let (ring_before, before) = self.nodes.remove(&node).unwrap_or_default();
-        if before == now && ring_before == ring {
-            self.nodes.insert(node, (ring, now));
-            return Ok(());
-        }
         promises_never_go_back(node, &before, &now)?;
-        let is_same_shape = before.len() == now.len()
-            && before.iter().zip(&now).all(|(a, b)| a.has_same_shape(b))
-            && ring == ring_before;
-        if !is_same_shape {
-            self.memory_moves_whole(node, &before, &now)?;
-            for p in &now {
-                self.i3_a_replica_is_live_at_one_node(node, p)?;
-                if let Some(ring) = ring {
-                    self.i3_an_epoch_has_one_configuration(ring, &p.extent, &p.configuration)?;
-                }
+        self.memory_moves_whole(node, &before, &now)?;
+        let is_new = |p: &Piece| ring_before != ring || !before.iter().any(|b| b.has_shape_of(p));
+        let gone: Vec<Extent> =
+            before.iter().filter(|b| !now.iter().any(|p| b.has_shape_of(p))).map(|b| b.extent).collect();
+        let is_touched = |p: &Piece| is_new(p) || gone.iter().any(|e| e.intersect(&p.extent).is_some());
+        let touched: Vec<bool> = now.iter().map(|p| p.is_active && is_touched(p)).collect();
+        for p in &now {
+            self.i3_a_replica_is_live_at_one_node(node, p)?;
+            if let Some(ring) = ring {
+                self.i3_an_epoch_has_one_configuration(ring, &p.extent, &p.configuration)?;
             }
         }
         self.nodes.insert(node, (ring, now));
-        if !is_same_shape { self.reigns_hold(node) } else { Ok(()) }
+        self.reigns_hold(node, &touched)
     }
 
     /// Q members granted a reign.
@@ -157,11 +164,11 @@ impl Watch {
         self.reigns.began(ring, home, extent, ballot);
     }
 
-    /// No quorum promises less than a reign that began.
-    fn reigns_hold(&self, node: NodeId) -> Result<(), Violation> {
+    /// No quorum promises less than a reign that began, where a node's memory changed.
+    fn reigns_hold(&self, node: NodeId, touched: &[bool]) -> Result<(), Violation> {
         let Some((Some(ring), pieces)) = self.nodes.get(&node) else { return Ok(()) };
         let of_ring = self.nodes().filter(|(_, r, _)| *r == Some(*ring)).map(|(n, _, p)| (n, p));
-        for p in pieces.iter().filter(|p| p.is_active) {
+        for (p, _) in pieces.iter().zip(touched).filter(|(_, is_touched)| **is_touched) {
             self.reigns.hold(&self.space, *ring, p, of_ring.clone())?;
         }
         Ok(())
@@ -174,35 +181,7 @@ impl Watch {
         stamp: Stamp,
         record: &Record,
     ) -> Result<(), Violation> {
-        self.i1_one_record_per_stamp(key, stamp, record)?;
-        let print = match &record.ops {
-            None => 0,
-            Some(ops) => fingerprint(&format!("{ops:?}")),
-        };
-        let first = *self.accepts.entry((key.clone(), stamp)).or_insert(print);
-        if first != print {
-            return broken(
-                "I1",
-                format!("key {key:?} stamp {stamp} was sent with two sets of operation ids"),
-            );
-        }
-        Ok(())
-    }
-
-    /// I1: one record per key and stamp, over all memories and messages.
-    pub fn i1_one_record_per_stamp(
-        &mut self,
-        key: &Key,
-        stamp: Stamp,
-        record: &Record,
-    ) -> Result<(), Violation> {
-        let lock = record.lock().map(|l| format!("{l:?}"));
-        let print = fingerprint(&(record.version, &record.value, lock));
-        let first = *self.records.entry((key.clone(), stamp)).or_insert(print);
-        if first != print {
-            return broken("I1", format!("key {key:?} stamp {stamp} has two records, one is {record:?}"));
-        }
-        Ok(())
+        self.memories.i1_one_record_per_accept(key, stamp, record)
     }
 
     /// Looks at every register of a node: I1, and that no stamp goes back in one memory.
@@ -210,49 +189,7 @@ impl Watch {
         &mut self,
         acceptors: impl Iterator<Item = &'a Acceptor>,
     ) -> Result<(), Violation> {
-        for a in acceptors {
-            for (_, key, entry) in a.registers.iter() {
-                self.i1_one_record_per_stamp(key, entry.stamp, &entry.record)?;
-            }
-            if a.is_active() {
-                self.stamps_never_go_back(a)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A key's stamp in one memory only grows; it may go only if the floor covers it.
-    fn stamps_never_go_back(&mut self, a: &Acceptor) -> Result<(), Violation> {
-        for (offset, key, entry) in a.registers.iter() {
-            let last = self.stamps.entry((a.replica, a.slot, key.clone())).or_insert((offset, entry.stamp));
-            if last.1 > entry.stamp {
-                return broken(
-                    "stamps",
-                    format!(
-                        "key {key:?} at {} of slot {} went from {} back to {} in {:?}, epoch {}",
-                        a.replica, a.slot, last.1, entry.stamp, a.extent, a.configuration.epoch
-                    ),
-                );
-            }
-            last.1 = entry.stamp;
-        }
-        let from = (a.replica, a.slot, Key::new(b""));
-        for ((replica, slot, key), (offset, stamp)) in self.stamps.range(from..) {
-            if (*replica, *slot) != (a.replica, a.slot) {
-                break;
-            }
-            if !a.extent.contains(*offset) || a.registers.get(*offset, key).is_some() {
-                continue;
-            }
-            let (home, _) = self.space.locate(key.as_bytes());
-            if a.homes.get(usize::from(home)).is_none_or(|h| h.floor < *stamp) {
-                return broken(
-                    "stamps",
-                    format!("key {key:?} with {stamp} vanished from {replica}, no floor"),
-                );
-            }
-        }
-        Ok(())
+        self.memories.look(&self.space, acceptors)
     }
 
     /// I3: a replica id is complete and active at one live node.
@@ -327,6 +264,30 @@ impl Watch {
     }
 }
 
+/// Whether nothing was cut, joined, moved, or put under another configuration.
+fn have_same_shapes<'a>(pieces: &[Piece], mut acceptors: impl Iterator<Item = &'a Acceptor>) -> bool {
+    pieces.iter().all(|p| acceptors.next().is_some_and(|a| p.is_shape_of(a))) && acceptors.next().is_none()
+}
+
+/// Promises, highs and floors of pieces that are where they were only grow.
+fn promises_grow_in_place<'a>(
+    node: NodeId,
+    homes: usize,
+    pieces: &mut [Piece],
+    acceptors: impl Iterator<Item = &'a Acceptor>,
+) -> Result<(), Violation> {
+    for (p, a) in pieces.iter_mut().zip(acceptors) {
+        if p.homes.iter().take(homes).ne(a.homes.iter().take(homes)) {
+            let now = Piece::of(a);
+            if p.is_active {
+                keeps_promises(node, p, &now)?;
+            }
+            *p = now;
+        }
+    }
+    Ok(())
+}
+
 /// Promises, highs, floors and the epoch of one memory only grow.
 fn promises_never_go_back(node: NodeId, before: &[Piece], now: &[Piece]) -> Result<(), Violation> {
     for (i, new) in now.iter().enumerate().filter(|(_, p)| p.is_active) {
@@ -373,17 +334,10 @@ fn keeps_promises(node: NodeId, old: &Piece, new: &Piece) -> Result<(), Violatio
     )
 }
 
-fn fingerprint(value: &impl Hash) -> u64 {
-    let mut h = DefaultHasher::new();
-    value.hash(&mut h);
-    h.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use paxos::configuration::Member;
-    use store::Value;
 
     fn configuration(epoch: u64, nodes: [u64; 3]) -> Arc<Configuration> {
         let members = nodes
@@ -397,12 +351,6 @@ mod tests {
     }
     fn watch() -> Watch {
         Watch::new(Space::new(3).expect("valid"))
-    }
-    fn stamp(n: u64) -> Stamp {
-        Stamp { ballot: Ballot { counter: 1, node: NodeId(1) }, n }
-    }
-    fn record(version: u64, text: &str) -> Record {
-        Record { version, value: Some(Value::string(text)), ops: None }
     }
 
     #[test]
@@ -425,14 +373,6 @@ mod tests {
     }
 
     #[test]
-    fn two_records_under_one_stamp_are_seen() {
-        let mut w = watch();
-        let k = Key::new(b"k");
-        w.i1_one_record_per_accept(&k, stamp(4), &record(4, "a")).expect("first");
-        assert!(w.i1_one_record_per_stamp(&k, stamp(4), &record(4, "b")).is_err());
-    }
-
-    #[test]
     fn a_promise_that_goes_back_is_seen_even_after_a_move() {
         let mut w = watch();
         let ring = Some(RingId(1));
@@ -444,21 +384,5 @@ mod tests {
         w.look(NodeId(1), ring, [a].iter()).expect("fine");
         w.look(NodeId(1), ring, [].iter()).expect("given away");
         assert!(w.look(NodeId(2), ring, [acceptor(0, 9)].iter()).is_err(), "the promise was lost on the way");
-    }
-
-    #[test]
-    fn a_key_that_vanishes_without_a_floor_is_seen() {
-        let mut w = watch();
-        let space = Space::new(3).expect("valid");
-        let k = Key::new(b"k");
-        let (home, offset) = space.locate(k.as_bytes());
-        let mut a = acceptor(0, u128::MAX / 4);
-        a.accept(home, stamp(3), offset, &k, &record(3, "a"), 0).expect("granted");
-        w.look_at_registers([a.clone()].iter()).expect("fine");
-        let mut dropped = a.clone();
-        assert!(dropped.drop_key(home, stamp(3), offset, &k));
-        w.look_at_registers([dropped].iter()).expect("covered by the floor");
-        a.registers.remove(offset, &k);
-        assert!(w.look_at_registers([a].iter()).is_err());
     }
 }

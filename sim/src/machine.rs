@@ -28,7 +28,7 @@ pub trait Machine {
     /// When `handle_timeout` is to be called next.
     fn next_timeout(&self) -> Option<Time>;
     /// The acceptors in its memory.
-    fn acceptors(&self) -> impl Iterator<Item = &Acceptor>;
+    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> + Clone;
     /// Begins to replace a member that is alive.
     fn replace_wrongly(&mut self, _now: Time, _dice: u64) {}
     /// The reigns that it has: home slot, interval, ballot.
@@ -69,7 +69,7 @@ impl Machine for DhtNode {
     fn next_timeout(&self) -> Option<Time> {
         DhtNode::next_timeout(self)
     }
-    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
+    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> + Clone {
         DhtNode::acceptors(self)
     }
     fn replace_wrongly(&mut self, now: Time, dice: u64) {

@@ -3,13 +3,16 @@
 use dht::DhtNode;
 use dht::plant::Plant;
 use sim::report::Totals;
-use sim::{Outcome, Profile, Scenario, Settings, run};
-use std::cell::Cell;
+use sim::{Outcome, Profile, Scenario, Settings, run, swarm};
+use std::cell::RefCell;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "kvnode-sim: seeded simulation of many nodes, with faults, checked
 
@@ -17,8 +20,9 @@ const USAGE: &str = "kvnode-sim: seeded simulation of many nodes, with faults, c
   --from S           the first seed (1)
   --seed S           one seed only
   --trace            prints what happens; with --seed
-  --profile NAME     steady, messages, churn, crash or all (all)
-  --nodes N          nodes at first, 1 to 20 (5; 9 to grow to)
+  --digests          prints the number of every run's transcript: equal before and after what only makes it faster
+  --profile NAME     steady, messages, churn, crash, swarm or all (all)
+  --nodes N          nodes at first, 1 to 20 (5; 9 to grow to; in a swarm drawn)
   --ops N            operations of clients in a run (400)
   --scenario NAME    load, hot, grow-shrink, transactions or salvage (load)
   --harsh            faults come thick, and nodes are soon believed dead
@@ -33,6 +37,7 @@ struct Options {
     seeds: u64,
     from: u64,
     is_traced: bool,
+    tells_digests: bool,
     profile: Option<Profile>,
     nodes: Option<u8>,
     ops: usize,
@@ -50,6 +55,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
         seeds: 100,
         from: 1,
         is_traced: false,
+        tells_digests: false,
         profile: None,
         nodes: None,
         ops: 400,
@@ -68,6 +74,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
         }
         if flag == "--trace" {
             o.is_traced = true;
+            continue;
+        }
+        if flag == "--digests" {
+            o.tells_digests = true;
             continue;
         }
         if flag == "--harsh" {
@@ -115,7 +125,8 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Options, String> {
 }
 
 thread_local! {
-    static UNDER_WAY: Cell<u64> = const { Cell::new(0) };
+    /// The command that repeats the run under way.
+    static UNDER_WAY: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 fn main() -> ExitCode {
@@ -129,8 +140,13 @@ fn main() -> ExitCode {
     let is_growing = options.scenario == Scenario::GrowShrink;
     let is_steady = is_growing || options.scenario == Scenario::Salvage;
     let profile = options.profile.unwrap_or(if is_steady { Profile::Steady } else { Profile::All });
-    let nodes = options.nodes.unwrap_or(if is_growing { 9 } else { 5 });
+    let nodes = |seed| match profile {
+        _ if is_growing => 9,
+        Profile::Swarm => swarm::nodes(seed),
+        Profile::Steady | Profile::Messages | Profile::Churn | Profile::Crash | Profile::All => 5,
+    };
     let settings = |seed| {
+        let nodes = options.nodes.unwrap_or_else(|| nodes(seed));
         let s = Settings::draw(seed, profile, options.scenario, nodes, options.ops);
         plant(s.with_replicas(options.replicas).with_harshness(options.is_harsh), options.planted.as_deref())
     };
@@ -142,11 +158,9 @@ fn main() -> ExitCode {
     if let Some(name) = &options.hunt {
         return hunt(name, &options);
     }
-    let replay = settings(0).replay_command();
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let seed = UNDER_WAY.get();
-        eprintln!("seed {seed} panicked\n  {}", replay.replace("--seed 0 ", &format!("--seed {seed} ")));
+        eprintln!("a run panicked\n  {}", UNDER_WAY.with_borrow(Clone::clone));
         default_hook(info);
     }));
     // This is the tool's own watch, no input of a run.
@@ -161,10 +175,15 @@ fn main() -> ExitCode {
             if seed >= end {
                 return;
             }
-            UNDER_WAY.set(seed);
-            let outcome = run::<DhtNode>(&settings(seed), options.is_traced && options.seeds == 1);
+            let settings = settings(seed);
+            UNDER_WAY.set(settings.replay_command());
+            let outcome = run::<DhtNode>(&settings, options.is_traced && options.seeds == 1);
             let Ok(mut totals) = totals.lock() else { return };
             totals.add(&outcome);
+            if options.tells_digests {
+                let Outcome { digest, events, ops, transactions, .. } = &outcome;
+                say(format_args!("digest {seed} {digest:016x} {events} {ops:?} {transactions:?}"));
+            }
             print_failure(&outcome);
             if totals.failed() >= options.failures_max {
                 next.store(end, Ordering::Relaxed);

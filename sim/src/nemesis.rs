@@ -17,6 +17,7 @@ use crate::invariants::Violation;
 use crate::machine::Machine;
 use crate::network::FaultId;
 use crate::settings::{Profile, Scenario, Settings};
+use crate::swarm::Swarm;
 use core::time::Duration;
 use dht::Request;
 use ring::{NodeId, Time};
@@ -28,17 +29,34 @@ pub const RECOVERY: Duration = Duration::from_secs(6);
 const DISTURBANCES_MAX: usize = 2;
 const HOSTS_MAX: u8 = 30;
 
+/// A fault that comes now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
+    /// A node hears nobody and nobody hears it.
     Isolate,
+    /// Two halves do not hear each other.
     Halves,
+    /// Two parts of any size do not hear each other.
+    Split,
+    /// A node hears and is not heard, or the other way round.
     OneWay,
+    /// Two nodes do not hear each other, all others hear both.
     Partial,
+    /// What goes to a node and comes from it is late.
     Clog,
+    /// Whatever a node is given waits its turn, which takes a while each.
+    Slow,
+    /// A node stands still.
     Pause,
+    /// A clock jumps forward, or stands still while its node goes on.
+    ClockJump,
+    /// A new node comes.
     Join,
+    /// A node is asked to leave.
     Leave,
+    /// Nodes die, and are restarted with nothing.
     Crash,
+    /// Nodes replace one that is alive.
     WrongSuspicion,
 }
 
@@ -46,6 +64,7 @@ enum Fault {
 enum Under {
     Network(FaultId),
     Paused(NodeId),
+    Slow(NodeId),
     Down(u8),
 }
 
@@ -66,6 +85,9 @@ pub struct Nemesis {
     under_way: BTreeMap<u64, Under>,
     outages: Vec<(Time, Option<Time>, u64)>,
     tally: BTreeMap<&'static str, u64>,
+    swarm: Option<Swarm>,
+    last_fault: Option<Time>,
+    recovery: Duration,
 }
 
 impl Nemesis {
@@ -75,7 +97,8 @@ impl Nemesis {
             is_bold: draw.chance(500),
             is_harsh: settings.is_harsh,
             is_scripted: matches!(settings.scenario, Scenario::GrowShrink | Scenario::Salvage),
-            is_lossless: settings.weather.loss_per_mille == 0,
+            // Coming home is a matter of time: a founder whose clock runs away founds another ring.
+            is_lossless: settings.weather.loss_per_mille == 0 && settings.clock_drift_per_mille <= 80,
             quiet_until: Time(0),
             draw,
             profile: settings.profile,
@@ -86,6 +109,9 @@ impl Nemesis {
             under_way: BTreeMap::new(),
             outages: Vec::new(),
             tally: BTreeMap::new(),
+            swarm: settings.swarm.clone(),
+            last_fault: None,
+            recovery: settings.stretched(RECOVERY),
         }
     }
 
@@ -96,7 +122,14 @@ impl Nemesis {
 
     /// Whether an operation between two moments met a time in which it may have failed.
     pub fn is_excused(&self, from: Time, to: Time) -> bool {
-        self.outages.iter().any(|(begin, end, _)| *begin <= to && end.is_none_or(|e| e + RECOVERY >= from))
+        self.outages
+            .iter()
+            .any(|(begin, end, _)| *begin <= to && end.is_none_or(|e| e + self.recovery >= from))
+    }
+
+    /// Whether a fault is in force, or was until a moment ago.
+    pub fn is_felt(&self, now: Time) -> bool {
+        !self.under_way.is_empty() || self.last_fault.is_some_and(|t| t + self.recovery >= now)
     }
 
     /// Draws the next fault and makes it, if it can be now.
@@ -111,6 +144,7 @@ impl Nemesis {
             Profile::Messages => network.to_vec(),
             Profile::Churn => vec![Fault::Clog, Fault::Pause, Fault::OneWay],
             Profile::Crash | Profile::All => network.to_vec(),
+            Profile::Swarm => self.swarm.as_ref().map(|s| s.faults.clone()).unwrap_or_default(),
         };
         if matches!(self.profile, Profile::Churn | Profile::Crash) && !self.is_scripted {
             faults.extend([Fault::Join, Fault::Join, Fault::Leave, Fault::Leave]);
@@ -127,11 +161,16 @@ impl Nemesis {
             Fault::Leave => self.leave(cluster),
             Fault::Crash => self.crash(cluster),
             Fault::WrongSuspicion => self.suspect_wrongly(cluster),
+            Fault::ClockJump => self.jump_clock(cluster),
             Fault::Pause => {
                 self.pause(cluster);
                 Ok(())
             }
-            Fault::Isolate | Fault::Halves | Fault::OneWay | Fault::Partial | Fault::Clog => {
+            Fault::Slow => {
+                self.slow_down(cluster);
+                Ok(())
+            }
+            Fault::Isolate | Fault::Halves | Fault::Split | Fault::OneWay | Fault::Partial | Fault::Clog => {
                 self.disturb(cluster, fault);
                 Ok(())
             }
@@ -143,6 +182,7 @@ impl Nemesis {
         match self.under_way.remove(&fault) {
             Some(Under::Network(id)) => cluster.network().end(id),
             Some(Under::Paused(node)) => cluster.resume(node)?,
+            Some(Under::Slow(node)) => cluster.slow_down(node, None)?,
             Some(Under::Down(host)) => {
                 let seeds = self.seeds(cluster, host);
                 if seeds.is_empty() {
@@ -158,11 +198,11 @@ impl Nemesis {
                     return Ok(());
                 }
                 if is_alone {
-                    self.count("founder restarted with its own address");
-                    self.quiet_until = cluster.now() + RECOVERY;
+                    self.count(cluster, "founder restarted with its own address");
+                    self.quiet_until = cluster.now() + self.recovery;
                     cluster.start(host, &[host], false)?;
                 } else {
-                    self.count("restart at the same address");
+                    self.count(cluster, "restart at the same address");
                     cluster.start(host, &seeds, false)?;
                 }
             }
@@ -187,7 +227,7 @@ impl Nemesis {
             if let Under::Down(host) = under {
                 let seeds = self.seeds(cluster, host);
                 if !seeds.is_empty() {
-                    self.count("restart at the same address");
+                    self.count(cluster, "restart at the same address");
                     cluster.start(host, &seeds, false)?;
                 }
             }
@@ -202,7 +242,8 @@ impl Nemesis {
         Ok(())
     }
 
-    fn count(&mut self, what: &'static str) {
+    fn count<M: Machine>(&mut self, cluster: &Cluster<M>, what: &'static str) {
+        self.last_fault = Some(cluster.now());
         *self.tally.entry(what).or_default() += 1;
     }
 
@@ -220,13 +261,23 @@ impl Nemesis {
             .collect()
     }
 
+    /// How long a fault lasts that usually lasts so long.
+    fn lasting(&mut self, low_millis: u64, high_millis: u64) -> Duration {
+        let usual = self.draw.millis(low_millis, high_millis);
+        usual * self.swarm.as_ref().map_or(1000, |s| s.stretch_per_mille) / 1000
+    }
+
+    fn is_disturbed_enough(&self) -> bool {
+        self.disturbances() >= self.swarm.as_ref().map_or(DISTURBANCES_MAX, |s| s.at_once_max)
+    }
+
     fn disturbances(&self) -> usize {
         self.under_way.values().filter(|u| !matches!(u, Under::Down(_))).count()
     }
 
     fn disturb<M: Machine>(&mut self, cluster: &mut Cluster<M>, fault: Fault) {
         let mut all: Vec<SocketAddr> = cluster.processes().map(|p| p.me.addr).collect();
-        if all.len() < 2 || self.disturbances() >= DISTURBANCES_MAX {
+        if all.len() < 2 || self.is_disturbed_enough() {
             return;
         }
         for i in (1..all.len()).rev() {
@@ -237,21 +288,25 @@ impl Nemesis {
         };
         let both = |a: &[SocketAddr], b: &[SocketAddr]| &cross(a, b) | &cross(b, a);
         let (one, rest) = all.split_at(1);
-        let (left, right) = all.split_at(all.len() / 2);
+        let at = if fault == Fault::Split { self.draw.index(all.len() - 1) + 1 } else { all.len() / 2 };
+        let (left, right) = all.split_at(at);
         let (name, links) = match fault {
             Fault::Isolate => ("isolated node", both(one, rest)),
             Fault::Halves => ("halves", both(left, right)),
+            Fault::Split => ("split", both(left, right)),
             Fault::OneWay if self.draw.chance(500) => ("one-way cut", cross(one, rest)),
             Fault::OneWay => ("one-way cut", cross(rest, one)),
             Fault::Partial => ("partial cut", both(one, rest.get(..1).unwrap_or(rest))),
             Fault::Clog
+            | Fault::Slow
             | Fault::Pause
+            | Fault::ClockJump
             | Fault::Join
             | Fault::Leave
             | Fault::Crash
             | Fault::WrongSuspicion => ("clogged links", both(one, rest)),
         };
-        self.count(name);
+        self.count(cluster, name);
         let now = cluster.now();
         cluster.transcript().line(now, format_args!("{name}: {links:?}"));
         let id = if fault == Fault::Clog {
@@ -260,23 +315,52 @@ impl Nemesis {
         } else {
             cluster.network().cut(links)
         };
-        let lasts = self.draw.millis(100, 8000);
+        let lasts = self.lasting(100, 8000);
         self.begin(cluster, Under::Network(id), lasts);
     }
 
     fn pause<M: Machine>(&mut self, cluster: &mut Cluster<M>) {
         let running: Vec<NodeId> = cluster.processes().filter(|p| !p.is_paused).map(|p| p.me.id).collect();
         let all_at_once = self.draw.chance(30);
-        if running.is_empty() || self.disturbances() >= DISTURBANCES_MAX {
+        if running.is_empty() || self.is_disturbed_enough() {
             return;
         }
-        let lasts = self.draw.millis(50, 8000);
+        let lasts = self.lasting(50, 8000);
         let some = if all_at_once { running } else { self.draw.pick(&running).into_iter().collect() };
         for node in some {
-            self.count("pause");
+            self.count(cluster, "pause");
             cluster.pause(node);
             self.begin(cluster, Under::Paused(node), lasts);
         }
+    }
+
+    /// A node takes a while for everything it is given.
+    fn slow_down<M: Machine>(&mut self, cluster: &mut Cluster<M>) {
+        let nodes: Vec<NodeId> = cluster.processes().map(|p| p.me.id).collect();
+        let Some(node) = self.draw.pick(&nodes).filter(|_| !self.is_disturbed_enough()) else { return };
+        let each = Duration::from_micros(self.draw.between(500, 30_000));
+        self.count(cluster, "slow node");
+        if cluster.slow_down(node, Some(each)).is_ok() {
+            let lasts = self.lasting(100, 8000);
+            self.begin(cluster, Under::Slow(node), lasts);
+        }
+    }
+
+    /// The clock of a node jumps, or those of all.
+    fn jump_clock<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
+        let mut nodes: Vec<NodeId> = cluster.processes().map(|p| p.me.id).collect();
+        if self.draw.chance(800) {
+            nodes = self.draw.pick(&nodes).into_iter().collect();
+        }
+        for node in nodes {
+            let by = self.lasting(10, 10_000);
+            let is_forward = self.draw.chance(500);
+            self.count(cluster, if is_forward { "clock jumped forward" } else { "clock stood still" });
+            self.fault_next += 1;
+            self.outages.push((cluster.now(), Some(cluster.now() + by), self.fault_next));
+            cluster.jump_clock(node, by, is_forward)?;
+        }
+        Ok(())
     }
 
     /// A node replaces one that is alive, or all do at once.
@@ -287,7 +371,7 @@ impl Nemesis {
             nodes = self.draw.pick(&nodes).into_iter().collect();
         }
         for node in nodes {
-            self.count("wrong suspicion");
+            self.count(cluster, "wrong suspicion");
             cluster.replace_wrongly(node.id, dice)?;
         }
         Ok(())
@@ -305,7 +389,7 @@ impl Nemesis {
         let Some(host) = host.filter(|_| taken.len() < usize::from(self.nodes) + 4) else { return Ok(()) };
         let seeds = self.seeds(cluster, host);
         if !seeds.is_empty() {
-            self.count("join");
+            self.count(cluster, "join");
             cluster.start(host, &seeds, false)?;
         }
         Ok(())
@@ -318,7 +402,7 @@ impl Nemesis {
         if serving.len() > below.max(1)
             && let Some(node) = self.draw.pick(&serving)
         {
-            self.count("leave");
+            self.count(cluster, "leave");
             cluster.request(node.id, Request::Leave)?;
         }
         Ok(())
@@ -352,13 +436,16 @@ impl Nemesis {
         for node in victims {
             let host = (1..=HOSTS_MAX)
                 .find(|h| cluster.processes().any(|p| p.me.id == node && p.me.addr == address(*h)));
-            self.count("crash");
+            self.count(cluster, "crash");
             cluster.crash(node);
             let lasts = match self.draw.below(3) {
                 0 => self.draw.millis(1, 50),
-                1 => self.draw.millis(200, 2000),
-                _ => self.draw.millis(2000, 15_000),
+                1 => self.lasting(200, 2000),
+                _ => self.lasting(2000, 15_000),
             };
+            if lasts <= Duration::from_millis(50) {
+                self.count(cluster, "restart at once");
+            }
             if let Some(host) = host {
                 self.begin(cluster, Under::Down(host), lasts);
             }

@@ -45,6 +45,11 @@ impl Weather {
             hint_per_mille: 1000,
         }
     }
+
+    /// Whether messages are lost, doubled, very late or out of order.
+    pub fn is_faulty(&self) -> bool {
+        self.loss_per_mille + self.duplicate_per_mille + self.replay_per_mille > 0 || !self.is_ordered
+    }
 }
 
 /// The faults of the network that took effect.

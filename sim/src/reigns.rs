@@ -38,13 +38,20 @@ impl Reigns {
         space: &Space,
         ring: RingId,
         changed: &Piece,
-        nodes: impl Iterator<Item = (NodeId, &'a [Piece])> + Clone,
+        nodes: impl Iterator<Item = (NodeId, &'a [Piece])>,
     ) -> Result<(), Violation> {
+        let is_near = |p: &&Piece| p.is_active && p.extent.intersect(&changed.extent).is_some();
+        let near: Vec<&Piece> = nodes.flat_map(|(_, pieces)| pieces.iter().filter(is_near)).collect();
         for ((_, home), list) in self.all.range((ring, 0)..=(ring, Slot::MAX)) {
             for (extent, ballot) in list {
                 let Some(both) = extent.intersect(&changed.extent) else { continue };
+                // Mostly all promise as much, and it does not matter where.
+                let promises_less = |p: &&&Piece| promise(p, *home).is_some_and(|b| b < *ballot);
+                if near.iter().filter(promises_less).count() < space.quorum() {
+                    continue;
+                }
                 for offset in [both.lo, both.hi] {
-                    let below = promise_less(offset, *home, *ballot, nodes.clone());
+                    let below = promise_less(offset, *home, *ballot, &near);
                     if below.len() >= space.quorum() {
                         return broken(
                             "reigns",
@@ -62,22 +69,19 @@ impl Reigns {
 }
 
 /// The slots whose members in the newest epoch of an offset may vote and promise less than `ballot`.
-fn promise_less<'a>(
-    offset: Offset,
-    home: Slot,
-    ballot: Ballot,
-    nodes: impl Iterator<Item = (NodeId, &'a [Piece])>,
-) -> Vec<Slot> {
-    let here: Vec<&Piece> = nodes
-        .flat_map(|(_, pieces)| pieces.iter().filter(|p| p.is_active && p.extent.contains(offset)))
-        .collect();
+fn promise_less(offset: Offset, home: Slot, ballot: Ballot, near: &[&Piece]) -> Vec<Slot> {
+    let here: Vec<&Piece> = near.iter().copied().filter(|p| p.extent.contains(offset)).collect();
     let Some(newest) = here.iter().map(|p| &p.configuration).max_by_key(|c| c.epoch) else {
         return Vec::new();
     };
     let is_member =
         |p: &&&Piece| newest.members.get(usize::from(p.slot)).is_some_and(|m| m.replica == p.replica);
-    let promises_less = |p: &&&Piece| p.homes.get(usize::from(home)).is_some_and(|h| h.promised < ballot);
+    let promises_less = |p: &&&Piece| promise(p, home).is_some_and(|b| b < ballot);
     here.iter().filter(is_member).filter(promises_less).map(|p| p.slot).collect()
+}
+
+fn promise(p: &Piece, home: Slot) -> Option<Ballot> {
+    p.homes.get(usize::from(home)).map(|h| h.promised)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub struct Totals {
     messages: u64,
     events: u64,
     lived: Duration,
+    lived_in_faults: Duration,
     undecided: usize,
     residue: Residue,
     coverage: Coverage,
@@ -51,6 +52,7 @@ impl Totals {
         self.messages += o.network.sent;
         self.events += o.events;
         self.lived += o.lived;
+        self.lived_in_faults += o.lived_in_faults;
         self.undecided += o.undecided;
         self.residue.pieces_max = self.residue.pieces_max.max(o.residue.pieces_max);
         self.residue.tombstones += o.residue.tombstones;
@@ -71,6 +73,11 @@ fn percent(part: u64, whole: u64) -> String {
         None => "-".to_owned(),
         Some(p) => format!("{}.{} %", p / 10, p % 10),
     }
+}
+
+fn hours(time: Duration) -> String {
+    let minutes = time.as_secs() / 60;
+    format!("{}.{:02}", minutes / 60, minutes % 60 * 100 / 60)
 }
 
 impl fmt::Display for Totals {
@@ -94,12 +101,11 @@ impl fmt::Display for Totals {
                 committed + aborted + lost
             )?;
         }
-        let minutes = self.lived.as_secs() / 60;
         writeln!(
             f,
-            "simulated node-hours: {}.{:02}; messages {}, events {}; keys too hard to search: {}",
-            minutes / 60,
-            minutes % 60 * 100 / 60,
+            "simulated node-hours: {}, of these under faults {}; messages {}, events {}; keys too hard to search: {}",
+            hours(self.lived),
+            hours(self.lived_in_faults),
             self.messages,
             self.events,
             self.undecided

@@ -58,6 +58,9 @@ pub struct Outcome {
     pub events: u64,
     /// The time that all nodes lived together.
     pub lived: Duration,
+    /// The part of it in which a fault was in force, or operations still recovered from one, or messages were lost,
+    /// doubled, late or out of order.
+    pub lived_in_faults: Duration,
     /// Keys whose search was given up.
     pub undecided: usize,
     /// What is left at the end.
@@ -95,6 +98,7 @@ struct Run<M> {
     issued: usize,
     is_loading: bool,
     undecided: usize,
+    lived_in_faults: Duration,
     /// What the last salvage told.
     salvaged: Option<SalvageReport>,
 }
@@ -109,7 +113,8 @@ impl<M: Machine> Run<M> {
                 Draw::new(seed, Stream::Workload),
                 settings.cold_keys,
                 settings.scenario == Scenario::Hot,
-            ),
+            )
+            .keeping_keys(settings.scenario == Scenario::GrowShrink),
             nemesis: Nemesis::new(settings, Draw::new(seed, Stream::Nemesis)),
             history: History::default(),
             open: BTreeMap::new(),
@@ -119,6 +124,7 @@ impl<M: Machine> Run<M> {
             issued: 0,
             is_loading: false,
             undecided: 0,
+            lived_in_faults: Duration::ZERO,
             salvaged: None,
         }
     }
@@ -129,20 +135,23 @@ impl<M: Machine> Run<M> {
             Scenario::Load | Scenario::Hot | Scenario::Transactions => {
                 self.form(self.settings.nodes)?;
                 self.start_load();
-                self.until(LOAD_TIME, "the clients did not finish", Run::is_load_over)?;
+                let limit = self.settings.stretched(LOAD_TIME)
+                    * u32::try_from(self.settings.ops / 1000 + 1).unwrap_or(1);
+                self.until(limit, "the clients did not finish", Run::is_load_over)?;
             }
             Scenario::GrowShrink => self.grow_and_shrink()?,
             Scenario::Salvage => self.lose_and_salvage()?,
         }
         self.is_loading = false;
         self.nemesis.heal(&mut self.cluster)?;
-        self.until(HEAL_TIME, "the ring did not heal", |r| r.is_answered() && r.unrest().is_none())?;
+        let heal_time = self.settings.stretched(HEAL_TIME);
+        self.until(heal_time, "the ring did not heal", |r| r.is_answered() && r.unrest().is_none())?;
         let keys: Vec<Key> = self.history.by_key().into_keys().collect();
         self.demand(&keys, |_, _| Action::Get)?;
         self.demand(&keys, |w, k| Action::Change(w.plain(k)))?;
         self.demand(&keys, |_, _| Action::Get)?;
         self.look_at_transactions()?;
-        self.until(HEAL_TIME, "the ring did not come to rest", |r| r.unrest().is_none())?;
+        self.until(heal_time, "the ring did not come to rest", |r| r.unrest().is_none())?;
         self.cluster.look_at_all()?;
         self.transactions_are_serial()?;
         self.undecided = order::check(&self.history)?;
@@ -162,7 +171,7 @@ impl<M: Machine> Run<M> {
             self.until(pause + LOOK_INTERVAL * 2, "time stood still", |r| r.cluster.now() >= until)?;
             self.cluster.start(host, &[1], false)?;
         }
-        self.until(FORM_TIME, "the ring did not form", |r| r.unrest().is_none())
+        self.until(self.settings.stretched(FORM_TIME), "the ring did not form", |r| r.unrest().is_none())
     }
 
     fn start_load(&mut self) {
@@ -339,6 +348,12 @@ impl<M: Machine> Run<M> {
             None => return Ok(false),
             Some(Note::Look) => {
                 self.cluster.remind(LOOK_INTERVAL, Note::Look);
+                if self.is_loading
+                    && (self.settings.weather.is_faulty() || self.nemesis.is_felt(self.cluster.now()))
+                {
+                    let nodes = u32::try_from(self.cluster.processes().count()).unwrap_or(u32::MAX);
+                    self.lived_in_faults += LOOK_INTERVAL * nodes;
+                }
                 return Ok(true);
             }
             Some(Note::Client(client)) => self.issue_next(client)?,
@@ -448,7 +463,7 @@ impl<M: Machine> Run<M> {
         }
         for _ in 0..TRIES_MAX {
             let before = self.clients.fates;
-            let asked = Clients::keys().into_iter().map(|k| vec![k]).chain([Clients::accounts()]);
+            let asked = self.clients.keys().into_iter().map(|k| vec![k]).chain([Clients::accounts()]);
             let mut wanted = 0;
             for keys in asked {
                 let at = self.cluster.moment().0;
@@ -584,6 +599,7 @@ impl<M: Machine> Run<M> {
             digest: self.cluster.transcript().digest(),
             events: self.cluster.transcript().events(),
             lived: self.cluster.lived(),
+            lived_in_faults: self.lived_in_faults,
             undecided: self.undecided,
             residue: self.cluster.residue(),
             history: self.history,

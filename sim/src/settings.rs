@@ -5,6 +5,7 @@
 
 use crate::draw::{Draw, Stream};
 use crate::network::Weather;
+use crate::swarm::{self, Swarm};
 use core::time::Duration;
 use dht::Config;
 
@@ -19,17 +20,20 @@ pub enum Profile {
     Churn,
     /// Nodes crash and are restarted, with all the others.
     Crash,
-    /// One of the others, drawn.
+    /// One kind of fault, or two, or many, and everything else drawn: see [`swarm`].
+    Swarm,
+    /// One of the others but for the swarm, drawn.
     All,
 }
 
 impl Profile {
     /// The profiles by name.
-    pub const NAMES: [(&'static str, Profile); 5] = [
+    pub const NAMES: [(&'static str, Profile); 6] = [
         ("steady", Profile::Steady),
         ("messages", Profile::Messages),
         ("churn", Profile::Churn),
         ("crash", Profile::Crash),
+        ("swarm", Profile::Swarm),
         ("all", Profile::All),
     ];
 
@@ -91,6 +95,8 @@ pub struct Settings {
     pub fault_interval: Duration,
     /// How many keys are rarely used.
     pub cold_keys: u64,
+    /// What a swarm has besides.
+    pub swarm: Option<Swarm>,
 }
 
 impl Settings {
@@ -110,11 +116,11 @@ impl Settings {
                     Profile::Crash,
                 ])
                 .unwrap_or(Profile::Crash),
-            Profile::Steady | Profile::Messages | Profile::Churn | Profile::Crash => asked,
+            Profile::Steady | Profile::Messages | Profile::Churn | Profile::Crash | Profile::Swarm => asked,
         };
         let is_dense = matches!(scenario, Scenario::Transactions | Scenario::Hot);
         let delay = Duration::from_micros(d.pick(&[100, 300, 1000, 3000, 8000]).unwrap_or(300));
-        Settings {
+        let mut s = Settings {
             seed,
             is_harsh: false,
             replicas_asked: None,
@@ -132,7 +138,12 @@ impl Settings {
             think: if is_dense { d.millis(2, 60) } else { d.millis(20, 300) },
             fault_interval: d.millis(400, 4000),
             cold_keys: if scenario == Scenario::Hot { d.between(1, 5) } else { d.between(20, 120) },
+            swarm: None,
+        };
+        if profile == Profile::Swarm {
+            swarm::apply(&mut s);
         }
+        s
     }
 
     /// The same with another replication factor.
@@ -174,6 +185,11 @@ impl Settings {
     /// The network without faults.
     pub fn weather_calm(&self) -> Weather {
         Weather::calm(self.weather.delay)
+    }
+
+    /// How much longer everything takes than usual, for limits of time.
+    pub fn stretched(&self, time: Duration) -> Duration {
+        time * self.swarm.as_ref().map_or(1000, |s| s.stretch_per_mille) / 1000
     }
 
     /// How many replicas may be lost at once.
@@ -235,7 +251,7 @@ fn weather(d: &mut Draw, profile: Profile, delay: Duration) -> Weather {
         Profile::Steady => return Weather::calm(delay),
         Profile::Messages => (300, 1),
         Profile::Churn => (50, 2),
-        Profile::Crash | Profile::All => (150, 1),
+        Profile::Crash | Profile::Swarm | Profile::All => (150, 1),
     };
     // Each fault is left out in some runs, so that none hides what another would show.
     let mut some = |max: u64| if d.chance(400) { 0 } else { d.between(0, max / rough) };

@@ -9,6 +9,9 @@ use crate::history::{Action, Outcome};
 use std::collections::BTreeMap;
 use store::{Change, Condition, Data, Key, Value};
 
+/// After so many operations all keys are new ones. What becomes of the old ones is still seen at the end, and no key has
+/// so many operations that nobody can order them.
+const OPS_PER_GENERATION: u64 = 600;
 const REGISTERS: u64 = 3;
 const COUNTERS: u64 = 2;
 const LISTS: u64 = 2;
@@ -20,7 +23,10 @@ pub struct Workload {
     cold_keys: u64,
     /// Every key is changed under conditions and deleted as registers are, and more often.
     is_hot: bool,
+    /// Whether the first keys are used to the end.
+    keeps_keys: bool,
     written: u64,
+    asked: u64,
     /// What a client saw last of a key.
     seen: BTreeMap<(usize, Key), (Option<Value>, u64)>,
 }
@@ -28,7 +34,12 @@ pub struct Workload {
 impl Workload {
     /// Clients over so many cold keys.
     pub fn new(draw: Draw, cold_keys: u64, is_hot: bool) -> Workload {
-        Workload { draw, cold_keys, is_hot, written: 0, seen: BTreeMap::new() }
+        Workload { draw, cold_keys, is_hot, keeps_keys: false, written: 0, asked: 0, seen: BTreeMap::new() }
+    }
+
+    /// The same clients, who use their first keys to the end: what moves with a growing ring is then the same data.
+    pub fn keeping_keys(self, keeps_keys: bool) -> Workload {
+        Workload { keeps_keys, ..self }
     }
 
     /// The draws of this workload.
@@ -38,12 +49,15 @@ impl Workload {
 
     /// The next operation of a client.
     pub fn next(&mut self, client: usize) -> (Key, Action) {
-        let name = match self.draw.below(10) {
-            0..=2 => format!("r{}", self.draw.below(REGISTERS)),
-            3..=4 => format!("c{}", self.draw.below(COUNTERS)),
-            5 => format!("l{}", self.draw.below(LISTS)),
-            _ => format!("k{}", self.draw.below(self.cold_keys)),
+        let (kind, count) = match self.draw.below(10) {
+            0..=2 => ('r', REGISTERS),
+            3..=4 => ('c', COUNTERS),
+            5 => ('l', LISTS),
+            _ => ('k', self.cold_keys),
         };
+        let generation = if self.keeps_keys { 0 } else { self.asked / OPS_PER_GENERATION };
+        self.asked += 1;
+        let name = format!("{kind}{}", generation * count + self.draw.below(count));
         let key = Key::new(name.as_bytes());
         let reads = if name.starts_with('k') { 400 } else { 350 };
         if self.draw.chance(reads) {

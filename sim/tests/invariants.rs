@@ -83,7 +83,7 @@ impl<const BUG: u8> Machine for Fixed<BUG> {
     fn next_timeout(&self) -> Option<Time> {
         self.inner.next_timeout()
     }
-    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
+    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> + Clone {
         std::iter::once(&self.acceptor)
     }
 }

@@ -17,6 +17,8 @@ use num_bigint::BigInt;
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Change, Condition, Data, Key, OpId, SessionId, Value};
 
+/// After so many transactions the lists are new ones, since every read of a list tells all of it.
+const TXNS_PER_GENERATION: u64 = 300;
 const LISTS: u64 = 3;
 const REGISTERS: u64 = 4;
 /// How many accounts there are.
@@ -76,6 +78,7 @@ impl Open {
 pub struct Clients {
     draw: Draw,
     last_write: u64,
+    begun: u64,
     txns: Vec<Txn>,
     /// By outcome: committed, aborted, unknown.
     pub fates: [u64; 3],
@@ -118,7 +121,7 @@ fn read_of(key: &Key, value: Option<&Value>, version: u64) -> Read {
 impl Clients {
     /// Nothing done yet.
     pub fn new(draw: Draw) -> Clients {
-        Clients { draw, last_write: 0, txns: Vec::new(), fates: [0; 3], totals: (0, None) }
+        Clients { draw, last_write: 0, begun: 0, txns: Vec::new(), fates: [0; 3], totals: (0, None) }
     }
 
     /// All that ended.
@@ -126,10 +129,22 @@ impl Clients {
         &self.txns
     }
 
-    /// Every key there may be.
-    pub fn keys() -> Vec<Key> {
-        let all = [('l', LISTS), ('r', REGISTERS), ('b', ACCOUNTS)];
+    /// The first number of the lists that are used now.
+    fn lists_from(&self) -> u64 {
+        self.begun / TXNS_PER_GENERATION * LISTS
+    }
+
+    /// Every key that was used or may be.
+    pub fn keys(&self) -> Vec<Key> {
+        let all = [('l', self.lists_from() + LISTS), ('r', REGISTERS), ('b', ACCOUNTS)];
         all.iter().flat_map(|(kind, n)| (0..*n).map(|i| key(*kind, i))).collect()
+    }
+
+    /// The keys that are used now.
+    fn present_keys(&self) -> Vec<Key> {
+        let lists = self.lists_from();
+        let all = [('l', lists, LISTS), ('r', 0, REGISTERS), ('b', 0, ACCOUNTS)];
+        all.iter().flat_map(|(kind, from, n)| (*from..from + n).map(|i| key(*kind, i))).collect()
     }
 
     /// The accounts.
@@ -138,12 +153,13 @@ impl Clients {
     }
 
     fn some(&mut self, kind: char, of: u64, least: u64, most: u64) -> Vec<Key> {
+        let from = if kind == 'l' { self.lists_from() } else { 0 };
         let n = self.draw.between(least, most.min(of));
         let mut out = BTreeSet::new();
         while u64::try_from(out.len()).unwrap_or(n) < n {
             out.insert(self.draw.below(of));
         }
-        out.into_iter().map(|i| key(kind, i)).collect()
+        out.into_iter().map(|i| key(kind, from + i)).collect()
     }
 
     /// The next transaction of a client, and its first request.
@@ -158,6 +174,8 @@ impl Clients {
             16..=17 => Plan::Get,
             _ => Plan::Put,
         };
+        let present = self.present_keys();
+        self.begun += 1;
         let keys = match plan {
             Plan::Append => self.some('l', LISTS, 1, 3),
             Plan::Skew => self.some('r', REGISTERS, 1, 3),
@@ -166,12 +184,11 @@ impl Clients {
             Plan::Blind => self.some('r', REGISTERS, 1, 3),
             Plan::Put => self.some('r', REGISTERS, 1, 1),
             Plan::Look => {
-                let all = Clients::keys();
                 let n = self.draw.between(2, 5);
-                let some: BTreeSet<Key> = (0..n).filter_map(|_| self.draw.pick(&all)).collect();
+                let some: BTreeSet<Key> = (0..n).filter_map(|_| self.draw.pick(&present)).collect();
                 some.into_iter().collect()
             }
-            Plan::Get => self.draw.pick(&Clients::keys()).into_iter().collect(),
+            Plan::Get => self.draw.pick(&present).into_iter().collect(),
         };
         self.attempt(client, plan, keys, 0, at)
     }

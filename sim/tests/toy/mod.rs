@@ -228,7 +228,7 @@ impl<const BUG: u8> Machine for Toy<BUG> {
         self.open.values().map(deadline).min()
     }
 
-    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
+    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> + Clone {
         std::iter::empty()
     }
 }

@@ -113,7 +113,7 @@ impl<const IS_FORGETFUL: bool> Machine for Shared<IS_FORGETFUL> {
         self.timers.keys().next().map(|k| k.0)
     }
 
-    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> {
+    fn acceptors(&self) -> impl Iterator<Item = &Acceptor> + Clone {
         std::iter::empty()
     }
 }
