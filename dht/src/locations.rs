@@ -54,9 +54,6 @@ impl Locations {
 
     /// Notes that `node` owns `extent` in `slot`.
     pub fn set(&mut self, slot: Slot, extent: Extent, node: NodeRef) {
-        if self.is_known_whole(slot, extent, node) {
-            return;
-        }
         self.clear(slot, extent);
         let Some(map) = self.slots.get_mut(usize::from(slot)) else { return };
         let (mut lo, mut hi) = (extent.lo, extent.hi);
@@ -93,29 +90,8 @@ impl Locations {
         }
     }
 
-    /// Whether one entry of `node` covers all of `extent`.
-    fn is_known_whole(&self, slot: Slot, extent: Extent, node: NodeRef) -> bool {
-        let below = self.slots.get(usize::from(slot)).and_then(|m| m.range(..=extent.lo).next_back());
-        below.is_some_and(|(_, (hi, n))| *hi >= extent.hi && *n == node)
-    }
-
-    /// Whether the entries of `node` are just these.
-    fn is_known_exactly(&self, node: NodeRef, owned: &[(Slot, Extent)]) -> bool {
-        let mut owned = owned.iter();
-        let is_as_told = (0..).zip(&self.slots).all(|(slot, map): (Slot, _)| {
-            map.iter()
-                .filter(|(_, (_, n))| n.id == node.id)
-                .all(|(lo, (hi, n))| *n == node && owned.next() == Some(&(slot, Extent { lo: *lo, hi: *hi })))
-        });
-        is_as_told && owned.next().is_none()
-    }
-
     /// Replaces all that is known of one node.
     pub fn set_node(&mut self, node: NodeRef, owned: &[(Slot, Extent)]) {
-        // What is told again and again is mostly the same.
-        if self.is_known_exactly(node, owned) {
-            return;
-        }
         for map in &mut self.slots {
             map.retain(|_, (_, n)| n.id != node.id);
         }
@@ -163,26 +139,6 @@ mod tests {
         assert_eq!(l.owner(0, 30), None);
         l.set_node(node(3), &[]);
         assert_eq!(l.owner(0, 20), None);
-    }
-
-    #[test]
-    fn what_is_told_again_changes_nothing_and_what_differs_does() {
-        let s = Space::new(3).expect("valid");
-        let mut l = Locations::new(&s);
-        let told = [(0, Extent::new(10, 19)), (0, Extent::new(30, 39)), (2, Extent::new(0, 5))];
-        for owned in [&told[..], &told[..], &told[..2], &told[1..], &told[..]] {
-            l.set_node(node(1), owned);
-            for (slot, offset) in [(0, 10), (0, 35), (2, 5)] {
-                let is_told = owned.iter().any(|(s, e)| *s == slot && e.contains(offset));
-                assert_eq!(l.owner(slot, offset).is_some(), is_told, "{slot} {offset} of {owned:?}");
-            }
-        }
-        l.set(0, Extent::new(12, 13), node(1));
-        assert_eq!(l.pieces(0, Extent::new(10, 19)).len(), 1, "it was known");
-        l.set(0, Extent::new(12, 13), node(2));
-        assert_eq!(l.pieces(0, Extent::new(10, 19)).len(), 3);
-        l.set_node(node(1), &told);
-        assert_eq!(l.owner(0, 12), Some(node(1)), "it was told to own that");
     }
 
     #[test]
