@@ -7,6 +7,7 @@ use proto::v1;
 use proto::v1::cluster_client::ClusterClient;
 use proto::v1::kv_client::KvClient;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 pub(crate) fn kv(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(usize::MAX)
@@ -143,37 +144,34 @@ impl Client {
     /// Makes the node at the first endpoint, and no other, decide anew from what is left whatever has lost its quorum;
     /// with `execute` off it only tells what that would mean.
     pub async fn salvage(&self, execute: bool) -> Result<v1::SalvageResponse, Error> {
-        let Some(node) = self.0.given.first() else { return Err(Error::CannotConnect { tried: Vec::new() }) };
-        let mut cluster = ClusterClient::new(node.channel().await?);
-        let call = cluster.salvage(v1::SalvageRequest { execute });
-        match tokio::time::timeout(self.0.config.deadline, call).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(crate::error::failed(&status, &node.address, false).error),
-            Err(_) => Err(Error::timed_out(&node.address, self.0.config.deadline)),
-        }
+        let request = v1::SalvageRequest { execute };
+        self.at_first(async move |mut node: ClusterClient<_>| node.salvage(request).await).await
     }
 
     /// Makes the node at the first endpoint, and no other, give up its ring's data for those of another ring that it
     /// meets, its members joining that one; with `execute` off it only tells what that would mean.
     pub async fn dissolve(&self, execute: bool) -> Result<v1::DissolveResponse, Error> {
-        let Some(node) = self.0.given.first() else { return Err(Error::CannotConnect { tried: Vec::new() }) };
-        let mut cluster = ClusterClient::new(node.channel().await?);
-        let call = cluster.dissolve(v1::DissolveRequest { execute });
-        match tokio::time::timeout(self.0.config.deadline, call).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(crate::error::failed(&status, &node.address, false).error),
-            Err(_) => Err(Error::timed_out(&node.address, self.0.config.deadline)),
-        }
+        let request = v1::DissolveRequest { execute };
+        self.at_first(async move |mut node: ClusterClient<_>| node.dissolve(request).await).await
     }
 
     /// Makes the node at the first endpoint, and no other, hand over everything and leave; whether all of it
     /// found a new owner.
     pub async fn leave(&self) -> Result<bool, Error> {
+        let request = v1::LeaveRequest {};
+        let left = self.at_first(async move |mut node: ClusterClient<_>| node.leave(request).await).await?;
+        Ok(left.clean)
+    }
+
+    /// A command to one node, which is sent once.
+    async fn at_first<T>(
+        &self,
+        call: impl AsyncFnOnce(ClusterClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Error> {
         let Some(node) = self.0.given.first() else { return Err(Error::CannotConnect { tried: Vec::new() }) };
-        let mut cluster = ClusterClient::new(node.channel().await?);
-        let call = cluster.leave(v1::LeaveRequest {});
-        match tokio::time::timeout(self.0.config.deadline, call).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner().clean),
+        let cluster = ClusterClient::new(node.channel().await?);
+        match tokio::time::timeout(self.0.config.deadline, call(cluster)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(crate::error::failed(&status, &node.address, false).error),
             Err(_) => Err(Error::timed_out(&node.address, self.0.config.deadline)),
         }

@@ -70,7 +70,7 @@ impl DhtNode {
             self.ctx.send(to, Message::Dissolve { ring, other, at });
         }
         self.phase = Phase::Left;
-        self.end_operations();
+        self.answer_open_requests(false);
         self.ctx.announce(Event::RingGivenUp { ring, other, at });
     }
 }

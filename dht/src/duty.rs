@@ -417,12 +417,17 @@ impl DhtNode {
             m.owned.clear();
         });
         self.publish_leave();
+        self.answer_open_requests(is_clean);
+        true
+    }
+
+    /// The node has ended: whoever asked it for something gets the answer now, since there will be none later.
+    pub(crate) fn answer_open_requests(&mut self, is_clean: bool) {
         self.end_operations();
         self.end_transactions();
         for id in std::mem::take(&mut self.leave_requests) {
             self.ctx.reply(id, Reply::Left { is_clean });
         }
-        true
     }
 
     /// Announcements of members that changed.

@@ -154,3 +154,21 @@ fn a_ring_is_not_given_up_for_one_that_is_not_heard() {
     let founder = rings.at(4);
     assert!(rings.has(founder, "second"));
 }
+
+/// Everybody who asked for something before the ring ended is answered, a node that was leaving it among them.
+#[test]
+fn who_waits_for_a_node_of_a_ring_that_is_given_up_is_answered() {
+    let mut rings = Rings::new(3);
+    rings.pass(Duration::from_secs(2));
+    let leaving = rings.at(5);
+    let leave = rings.cluster.request(leaving, Request::Leave).expect("nothing is violated");
+    let put = Change::Put { value: Value::int(2), condition: Condition::Always };
+    let change = Request::Change { key: Key::new(b"second"), change: put };
+    let change = rings.cluster.request(leaving, change).expect("nothing is violated");
+    rings.dissolve(4, false);
+    rings.until("one ring of five", |r| r.sizes() == [5]);
+    let reply = |id| rings.done.iter().find(|d| d.0 == id).map(|d| d.1.clone());
+    assert_eq!(reply(leave), Some(Some(Reply::Left { is_clean: false })));
+    let changed = reply(change).flatten().expect("an answer, not just an end");
+    assert!(matches!(changed, Reply::Failed(_) | Reply::Changed { .. }), "{changed:?}");
+}

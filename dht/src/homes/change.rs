@@ -76,6 +76,11 @@ impl DhtNode {
             r.keys.get(&at).and_then(|k| k.flights.back()).filter(|f| !f.is_chosen).map_or(0, |f| f.n);
         while let Some((from, a)) = ops.pop_front() {
             let origin = Origin::of(from, &a);
+            if !a.operation.is_read() {
+                // A reign that has ended unawares may meet what its successor taught the sender. Executed under a lower n
+                // it could be forgotten with a floor that the sender's next attempt passes, and run twice.
+                self.ctx.meet_n(a.known);
+            }
             let mut room = self.room();
             if self.ctx.is_planted(Plant::NPerKey) {
                 room.n = record.version + 1;
@@ -169,6 +174,58 @@ impl DhtNode {
         }
         if !ops.is_empty() {
             self.perform_batch(rat, at.clone(), ops);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Effect, Request, RequestId};
+    use crate::config::Config;
+    use crate::message::Message;
+    use ring::{NodeId, Time};
+    use store::{Change, Condition, SessionId, Value};
+
+    /// What a ring of one answers to a put of a gateway.
+    fn answer(node: &mut DhtNode, now: &mut Time, a: Attempt) -> Answer {
+        let gateway = NodeRef { id: NodeId(9), addr: ([127, 0, 0, 1], 9).into() };
+        node.handle_message(*now, gateway, Message::Operation(a));
+        for _ in 0..1000 {
+            while let Some(effect) = node.poll_effect() {
+                if let Effect::Send { message: Message::OperationReply { answer, .. }, .. } = effect {
+                    return answer;
+                }
+            }
+            *now = node.next_timeout().expect("it is in a ring").max(*now);
+            node.handle_timeout(*now);
+        }
+        panic!("no answer");
+    }
+
+    #[test]
+    fn what_is_executed_has_a_higher_number_than_its_sender_knew() {
+        let mut now = Time(0);
+        let me = NodeRef { id: NodeId(1), addr: ([127, 0, 0, 1], 1).into() };
+        let mut node = DhtNode::new(Config::default(), me, None, 1, now);
+        let start = Request::Start { seeds: Vec::new(), creates_at_once: true, replication_factor: None };
+        node.handle_request(now, RequestId(1), start);
+        for (seq, known) in [(1, 0), (2, 1_000_000)] {
+            let change = Change::Put { value: Value::int(1), condition: Condition::Always };
+            let a = Attempt {
+                session: SessionId(5),
+                seq,
+                attempt: 2,
+                is_first: false,
+                addressed: None,
+                known,
+                key: Key::new(b"key"),
+                operation: Operation::Change(change),
+                trace: None,
+            };
+            let answer = answer(&mut node, &mut now, a);
+            let Answer::Done { version, .. } = answer else { panic!("{answer:?}") };
+            assert!(version > known, "{version} after {known}");
         }
     }
 }
