@@ -13,7 +13,7 @@ use std::sync::Arc;
 use store::{Ballot, Entry, Key, Stamp};
 
 /// The acceptors of one node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Acceptors {
     owned: BTreeMap<(Slot, Offset), Acceptor>,
     frozen: Vec<Acceptor>,

@@ -64,16 +64,16 @@ pub struct Config {
     /// Whether what each transaction went through is told afterwards.
     pub tells_transactions: bool,
     /// A rule of the protocol that is broken, for tests of the simulator.
-    #[cfg(feature = "planted")]
+    #[cfg(any(test, feature = "planted"))]
     pub planted: Option<crate::plant::Plant>,
 }
 
 impl Config {
     /// The rule that a test breaks, if any.
     pub fn planted(&self) -> Option<crate::plant::Plant> {
-        #[cfg(feature = "planted")]
+        #[cfg(any(test, feature = "planted"))]
         return self.planted;
-        #[cfg(not(feature = "planted"))]
+        #[cfg(not(any(test, feature = "planted")))]
         None
     }
 }
@@ -110,7 +110,7 @@ impl Default for Config {
             ledger_idle_max: Duration::from_secs(1),
             operation_id_age: Duration::from_secs(60),
             tells_transactions: false,
-            #[cfg(feature = "planted")]
+            #[cfg(any(test, feature = "planted"))]
             planted: None,
         }
     }

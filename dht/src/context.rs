@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use store::Ballot;
 
 /// The surroundings of the machines of one node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) me: NodeRef,
     pub(crate) config: Config,
@@ -129,6 +129,12 @@ impl Context {
     pub(crate) fn draw_replica(&mut self) -> ReplicaId {
         self.replica_counter += 1;
         ReplicaId { node: self.me.id, counter: self.replica_counter }
+    }
+
+    /// The counters of ballots, replicas, n and questions, for a model that tells states apart.
+    #[cfg(test)]
+    pub(crate) fn counters(&self) -> [u64; 4] {
+        [self.ballot_counter, self.replica_counter, self.n_counter, self.rpc_counter]
     }
 
     /// Who owns an offset in a slot, this node included.

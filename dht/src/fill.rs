@@ -25,7 +25,7 @@ use store::{Key, Registers};
 const NOT_READY_RESEND: Duration = Duration::from_millis(10);
 
 /// A stream on its way here.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) rpc: u64,
     pub(crate) registers: Registers,
@@ -48,7 +48,7 @@ impl Stream {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Donor {
     asked: Option<NodeRef>,
     stream: Stream,
@@ -56,7 +56,7 @@ struct Donor {
 }
 
 /// An incomplete replica and what it has so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Filling {
     pub(crate) slot: Slot,
     pub(crate) extent: Extent,

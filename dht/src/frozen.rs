@@ -44,7 +44,7 @@ pub(crate) struct Sighting {
 }
 
 /// Frozen memory on its way to an incomplete member here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Taking {
     from: NodeRef,
     since: u64,
@@ -53,7 +53,7 @@ pub(crate) struct Taking {
 }
 
 /// A frozen holder here that wants to go on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Resuming {
     slot: Slot,
     extent: Extent,

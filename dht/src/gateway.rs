@@ -88,7 +88,7 @@ struct Open {
     trace: Option<Trace>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Session {
     id: SessionId,
     seq: u64,
@@ -96,7 +96,7 @@ struct Session {
 }
 
 /// The client operations of one node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Gateway {
     sessions: Vec<Session>,
     free: Vec<usize>,

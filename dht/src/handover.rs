@@ -46,7 +46,7 @@ enum Stage {
     Activating,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Giving {
     attempt: u64,
     slot: Slot,
@@ -62,7 +62,7 @@ struct Giving {
     since: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Receiving {
     from: NodeRef,
     state: AcceptorState,
@@ -82,7 +82,7 @@ struct Unconfirmed {
 }
 
 /// The handovers of one node: one given at a time, several received.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Handovers {
     attempts: u64,
     giving: Option<Giving>,

@@ -22,6 +22,8 @@ mod insight;
 mod joining;
 pub mod locations;
 pub mod message;
+#[cfg(test)]
+mod model;
 pub mod node;
 pub mod plant;
 mod reign;

@@ -10,7 +10,7 @@ use ring::{Extent, NodeId, NodeRef, Offset, Slot, Space};
 use std::collections::BTreeMap;
 
 /// The location cache.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Locations {
     slots: Vec<BTreeMap<Offset, (Offset, NodeRef)>>,
 }

@@ -66,7 +66,7 @@ pub struct DhtNode {
     pub(crate) holes: Vec<(Slot, Extent, Time)>,
     pub(crate) leave_requests: Vec<RequestId>,
     pub(crate) left_waits: u32,
-    needs_flush: bool,
+    pub(crate) needs_flush: bool,
 }
 
 impl DhtNode {
@@ -308,7 +308,7 @@ impl DhtNode {
         self.phase
     }
 
-    fn handle_local(&mut self) {
+    pub(crate) fn handle_local(&mut self) {
         let me = self.ctx.me;
         loop {
             self.ctx.trace = None;

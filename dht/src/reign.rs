@@ -309,7 +309,7 @@ impl Reign {
 }
 
 /// All reigns of a node, by home slot and interval.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Reigns {
     map: BTreeMap<(Slot, Offset), Reign>,
 }

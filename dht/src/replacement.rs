@@ -33,7 +33,7 @@ const STALL: Duration = Duration::from_millis(1500);
 type Answers = BTreeMap<Slot, Vec<(Extent, Arc<Configuration>, bool)>>;
 type Promises = BTreeMap<Slot, Option<(Ballot, Vec<Member>)>>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     /// Which configuration is in force?
     Asking { answers: Answers },
@@ -43,7 +43,7 @@ enum Stage {
     Accepting { configuration: Arc<Configuration>, ballot: Ballot, members: Vec<Member>, grants: Vec<Slot> },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Replacing {
     slot: Slot,
     extent: Extent,
@@ -55,7 +55,7 @@ struct Replacing {
 }
 
 /// The replacements and fills of one node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Replacements {
     replacing: BTreeMap<u64, Replacing>,
     pub(crate) fills: BTreeMap<(Slot, Offset), Filling>,
@@ -152,7 +152,7 @@ impl DhtNode {
         }
     }
 
-    fn replace(&mut self, slot: Slot, extent: Extent, is_rash: bool) {
+    pub(crate) fn replace(&mut self, slot: Slot, extent: Extent, is_rash: bool) {
         let id = self.ctx.draw_rpc();
         let now = self.ctx.now;
         let resend_at = now + self.ctx.config.vote_timeout;

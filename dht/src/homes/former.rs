@@ -15,7 +15,7 @@ const FORMERS_MAX: usize = 64;
 /// Absent keys that an ended reign leaves; more are synced again.
 const ABSENT_LEFT_MAX: usize = 4096;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Former {
     home: Slot,
     extent: Extent,
@@ -32,7 +32,7 @@ struct Former {
 }
 
 /// The ended reigns of a node, the latest last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Formers {
     all: VecDeque<Former>,
 }

@@ -51,7 +51,7 @@ impl DhtNode {
     }
 
     /// Asks for a reign over `extent`, in which there is none of that home slot here.
-    pub(super) fn seek_reign(&mut self, home: Slot, anchor: Slot, extent: Extent) {
+    pub(crate) fn seek_reign(&mut self, home: Slot, anchor: Slot, extent: Extent) {
         let Some(a) = self.acceptors.active(anchor, extent.lo) else { return };
         let configuration = a.configuration.clone();
         let ballot = self.ctx.draw_ballot();

@@ -40,7 +40,7 @@ pub(crate) type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 /// Sends of one vote before the reign is given up.
 const SENDS_MAX: u32 = 12;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Round {
     items: Vec<(ConfirmItem, SlotSet)>,
     resend_at: Time,
@@ -50,7 +50,7 @@ struct Round {
 }
 
 /// The homes of one node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Homes {
     pub(crate) reigns: Reigns,
     flights: Lookup<u64, (Slot, Offset, Key)>,

@@ -20,7 +20,7 @@ const SCRUB_STEP: usize = 1024;
 const SCRUB_BYTES: usize = 64 << 10;
 
 /// How old numbers are: what was drawn or met by when.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ages {
     marks: VecDeque<(Time, u64)>,
 }

@@ -16,7 +16,6 @@
 
 mod clients;
 mod history;
-mod part;
 mod scopes;
 mod steps;
 
@@ -29,11 +28,11 @@ use super::watch::Watch;
 use super::{Plant, Ticket};
 use crate::homes::decide::{Decision, Room, decide};
 use crate::message::{Attempt, Operation};
+use crate::model::part::{self, Part};
 use crate::reign::Reign;
 use core::hash::{Hash, Hasher};
 use core::time::Duration;
 use history::{Contents, Stand, Txn};
-use part::Part;
 use ring::{NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Data, Key, Ledger, Record, SessionId, Value, Verdict};

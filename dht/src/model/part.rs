@@ -20,7 +20,7 @@ impl Write for Feed {
 }
 
 /// A number for what something says of itself.
-pub(super) fn print(what: &impl Debug) -> u64 {
+pub(crate) fn print(what: &impl Debug) -> u64 {
     let mut feed = Feed(DefaultHasher::new());
     let _ = write!(feed, "{what:?}");
     feed.0.finish()
@@ -28,22 +28,22 @@ pub(super) fn print(what: &impl Debug) -> u64 {
 
 /// A part of a state.
 #[derive(Clone)]
-pub(super) struct Part<T> {
+pub(crate) struct Part<T> {
     value: Arc<T>,
     print: Option<u64>,
 }
 
 impl<T: Debug> Part<T> {
-    pub(super) fn new(value: T) -> Part<T> {
+    pub(crate) fn new(value: T) -> Part<T> {
         Part { value: Arc::new(value), print: None }
     }
 
     /// Makes its print anew if it has changed.
-    pub(super) fn press(&mut self) {
+    pub(crate) fn press(&mut self) {
         self.print.get_or_insert_with(|| print(&self.value));
     }
 
-    pub(super) fn print(&self) -> u64 {
+    pub(crate) fn print(&self) -> u64 {
         self.print.expect("it was pressed since it changed")
     }
 }
