@@ -208,6 +208,8 @@ plants! {
     ApplyWithoutId = "8",
     /// That a key may have forgotten a commit counts as that it never was.
     ForgottenIsNever = "8",
+    /// A commit that is asked for again after two conflicts also locks what it only reads.
+    RepeatedLocksReads = "8",
     /// An entry is done before its locks are applied.
     DoneBeforeApplied = "8",
     /// A ledger of a coordinator that is gone is removed without applying what is committed.

@@ -136,7 +136,7 @@ impl<M: Machine> Run<M> {
                 self.form(self.settings.nodes)?;
                 self.start_load();
                 let limit = self.settings.stretched(LOAD_TIME)
-                    * u32::try_from(self.settings.ops / 1000 + 1).unwrap_or(1);
+                    * u32::try_from(self.settings.ops / 400 + 1).unwrap_or(1);
                 self.until(limit, "the clients did not finish", Run::is_load_over)?;
             }
             Scenario::GrowShrink => self.grow_and_shrink()?,
@@ -323,6 +323,7 @@ impl<M: Machine> Run<M> {
         is_done: impl Fn(&mut Run<M>) -> bool,
     ) -> Result<(), Violation> {
         let end = self.cluster.now() + limit;
+        let events_max = EVENTS_MAX * u64::try_from(self.settings.ops / 400 + 1).unwrap_or(1);
         loop {
             if self.advance()? && is_done(self) {
                 return Ok(());
@@ -332,7 +333,7 @@ impl<M: Machine> Run<M> {
                 let nodes: String = self.cluster.processes().map(|p| p.machine.describe()).collect();
                 return broken("I6", format!("{otherwise}: {why}\n{nodes}"));
             }
-            if self.cluster.transcript().events() > EVENTS_MAX {
+            if self.cluster.transcript().events() > events_max {
                 let nodes: String = self.cluster.processes().map(|p| p.machine.describe()).collect();
                 return broken("I6", format!("there is no end of events\n{nodes}"));
             }

@@ -44,6 +44,9 @@ fn faults_of_the_network_leave_no_lock_and_no_ledger() {
     seeds(Profile::Messages, 1..13);
     seeds(Profile::Messages, 20..21);
     seeds(Profile::Messages, 82..83);
+    // A commit that was done, asked for again after two conflicts, was told that it was not: a key that it only read
+    // had been written since.
+    longer_seeds(Profile::Messages, 2_003_004..2_003_005, 5000);
 }
 
 #[test]

@@ -432,7 +432,11 @@ impl Commit {
         }
         self.tx = tx;
         let mut plan: Vec<_> = self.log.writes().map(|(k, s, i)| (k.clone(), s, i)).collect();
-        if self.conflicts > 1 {
+        // Of a commit that is asked for again a key that is written tells what became of the first one. A key that is
+        // only read keeps no id of it, and may have been written since.
+        if self.conflicts > 1
+            && (!self.asked.is_repeated || self.terms.planted == Some(Plant::RepeatedLocksReads))
+        {
             plan.extend(self.unlocked_reads());
         }
         plan.sort_by(|a, b| a.0.cmp(&b.0));
@@ -445,15 +449,12 @@ impl Commit {
     }
 
     /// What came of the decision.
-    pub(crate) fn on_decided(&mut self, decided: Decided, out: &mut Vec<Act>) {
+    pub(crate) fn on_decided(&mut self, now: Time, decided: Decided, out: &mut Vec<Act>) {
         let is_denied = decided == Decided::Unknown && self.terms.planted == Some(Plant::UnknownIsAborted);
         let decided = if is_denied { Decided::Refused } else { decided };
         match decided {
             Decided::Committed => self.committed(out),
-            Decided::Refused => {
-                self.reply(TxOutcome::Conflict(Vec::new()), out);
-                self.give_back(out);
-            }
+            Decided::Refused => self.aborted(now, out),
             Decided::Unknown => self.look_up(Stage::Settling, Operation::Inspect { waits: false }, out),
         }
     }
@@ -483,10 +484,7 @@ impl Commit {
                         self.reply(TxOutcome::Conflict(Vec::new()), out);
                         self.give_back(out);
                     }
-                    Verdict::Aborted => {
-                        self.reply(TxOutcome::Conflict(Vec::new()), out);
-                        self.give_back(out);
-                    }
+                    Verdict::Aborted => self.aborted(now, out),
                     // Not committed, or committed, applied and done by others: either way its locks are ghosts.
                     Verdict::Closed => {
                         if !std::mem::replace(&mut self.is_told, true) {
@@ -517,6 +515,18 @@ impl Commit {
         let versions = self.locked.iter().filter(|l| l.2).map(|(k, v, _)| (k.clone(), *v)).collect();
         self.reply(TxOutcome::Committed(versions), out);
         self.settle(true, out);
+    }
+
+    /// Its entry is aborted. That is the outcome unless another commit of the same log may be under way, which is not
+    /// aborted by it.
+    fn aborted(&mut self, now: Time, out: &mut Vec<Act>) {
+        if self.asked.is_repeated && !self.is_told {
+            (self.may_be_applied, self.may_end, self.is_told) = (true, true, true);
+            self.lose(now, out);
+        } else {
+            self.reply(TxOutcome::Conflict(Vec::new()), out);
+        }
+        self.give_back(out);
     }
 
     /// Nothing was decided, or not to commit: the locks go.

@@ -344,7 +344,7 @@ impl DhtNode {
                     }
                 }
                 LedgerAct::Decided(job, decided) => {
-                    self.with_commit(job, |c, _, out| c.on_decided(decided, out));
+                    self.with_commit(job, |c, now, out| c.on_decided(now, decided, out));
                 }
                 LedgerAct::Over(job) => {
                     self.tx.remove(job);

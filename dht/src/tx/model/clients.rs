@@ -53,7 +53,11 @@ impl Scope {
         let (log, is_repeated) = (c.log.clone(), c.asked > 1);
         let steps = self.puts(client, number, to);
         let op = Some(self.op(client, number));
-        self.begin_commit(w, client, Transact { log, steps, commit: true, op, is_repeated, conflicts: 0 });
+        self.begin_commit(
+            w,
+            client,
+            Transact { log, steps, commit: true, op, is_repeated, conflicts: self.conflicts },
+        );
     }
 
     fn op(&self, client: usize, number: usize) -> OpId {

@@ -69,6 +69,8 @@ pub(super) struct Scope {
     pub(super) faults: u8,
     /// Conflicts after which a transaction is tried again.
     pub(super) again: u32,
+    /// Conflicts that the transaction of a log had met before its commit was asked for.
+    pub(super) conflicts: u32,
     /// Operations of one transaction under way at once.
     pub(super) window: usize,
     pub(super) planted: Option<Plant>,

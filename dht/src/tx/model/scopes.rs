@@ -12,7 +12,17 @@ fn scope(clients: Vec<(u8, Vec<Do>)>) -> Scope {
     let configuration = Arc::new(Configuration::new(RingId(1), 1, Vec::new()));
     let ballot = Ballot { counter: 1, node: NodeId(9) };
     let reign = Reign::seeking(0, Extent::new(0, 99), ballot, configuration, 0, 1, 1, START);
-    Scope { clients, present: "", may_crash: true, faults: 0, again: 0, window: 8, planted: None, reign }
+    Scope {
+        clients,
+        present: "",
+        may_crash: true,
+        faults: 0,
+        again: 0,
+        conflicts: 0,
+        window: 8,
+        planted: None,
+        reign,
+    }
 }
 
 /// Nobody else is there.
@@ -59,6 +69,13 @@ fn asked_again() -> Scope {
 /// The same, and nobody writes between.
 fn asked_again_alone() -> Scope {
     scope(vec![(0, vec![Do::Logged("xy", "xy")])])
+}
+
+/// It only reads one of its keys, locks that too because it has met conflicts, and that is written between.
+fn asked_again_after_conflicts() -> Scope {
+    let put = vec![Do::Put('x'), Do::Get('y')];
+    let scope = scope(vec![(0, vec![Do::Logged("xy", "y")]), (1, put)]);
+    Scope { conflicts: 2, window: 1, ..scope }
 }
 
 /// Searches everything.
@@ -112,6 +129,7 @@ fn keys_that_were_absent_in_turn_were_not_absent_together() {
 fn a_commit_asked_for_again_is_done_once() {
     holds("asked again", Scope { may_crash: false, window: 1, ..asked_again() });
     holds("asked again after a crash", asked_again_alone());
+    holds("asked again after conflicts", asked_again_after_conflicts());
 }
 
 /// Some minutes, with `--release`.
@@ -132,6 +150,7 @@ fn larger_scopes() {
 fn broken_rules_are_found() {
     let steady = |s: Scope| Scope { may_crash: false, faults: 0, ..s };
     let faulty = |faults, s: Scope| Scope { may_crash: false, faults, ..s };
+    fails(Plant::RepeatedLocksReads, asked_again_after_conflicts());
     fails(Plant::PendingReleased, steady(alone()));
     fails(Plant::PendingAlwaysOld, steady(old_value()));
     fails(Plant::PendingStaleWord, steady(two_reads()));

@@ -284,7 +284,7 @@ impl Scope {
                     }
                 }
                 LedgerAct::Decided(job, decided) => {
-                    self.with_commit(w, node, job, |c, out| c.on_decided(decided, out));
+                    self.with_commit(w, node, job, |c, out| c.on_decided(START, decided, out));
                 }
                 LedgerAct::Over(job) => drop(w.nodes[usize::from(node)].jobs.remove(&job)),
             }
