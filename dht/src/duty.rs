@@ -392,6 +392,15 @@ impl DhtNode {
         }
     }
 
+    /// Whether clients may ask for something: a node that leaves is their gateway until it has handed over everything.
+    pub(crate) fn takes_requests(&self) -> bool {
+        match self.phase {
+            Phase::Member => true,
+            Phase::Leaving => self.done_since.is_none(),
+            Phase::Idle | Phase::Joining | Phase::Probation | Phase::Left => false,
+        }
+    }
+
     /// Whether the node has left: everything is handed over, or there is nobody to hand it to.
     fn try_leave(&mut self) -> bool {
         // Memory that is being filled counts, too: who was streamed to it cannot know that it never was complete.
@@ -403,10 +412,14 @@ impl DhtNode {
             && self.handovers.nothing_received();
         // All leave at once. One that only is not heard may be there still: then whoever waits decides how long.
         let has_nobody = self.stayers().is_empty() && self.ctx.members.lost().next().is_none();
-        if !(has_nothing || has_nobody) || self.gateway.open_count > 0 && self.left_waits < 20 {
-            if has_nothing {
-                self.left_waits += 1;
-            }
+        if !(has_nothing || has_nobody) {
+            self.done_since = None;
+            return false;
+        }
+        // From here on no new requests are taken, so that those that are open come to their end.
+        let since = *self.done_since.get_or_insert(self.ctx.now);
+        let is_asked = self.gateway.open_count > 0 || self.tx.open_count() > 0;
+        if is_asked && self.ctx.now.since(since) < self.ctx.config.operation_deadline {
             return false;
         }
         self.phase = Phase::Left;

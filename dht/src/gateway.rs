@@ -126,7 +126,7 @@ impl DhtNode {
 
     /// A client's read or change.
     pub(crate) fn begin_operation(&mut self, id: RequestId, key: Key, operation: Operation) {
-        if !matches!(self.phase, Phase::Member | Phase::Leaving) {
+        if !self.takes_requests() {
             let phase = self.phase;
             self.ctx.reply(id, Reply::Failed(Failure::NotReady { phase }));
             return;

@@ -65,7 +65,8 @@ pub struct DhtNode {
     pub(crate) handover_pause_until: Time,
     pub(crate) holes: Vec<(Slot, Extent, Time)>,
     pub(crate) leave_requests: Vec<RequestId>,
-    pub(crate) left_waits: u32,
+    /// Since when a node that leaves has nothing left to hand over: it takes no requests any more.
+    pub(crate) done_since: Option<Time>,
     pub(crate) needs_flush: bool,
 }
 
@@ -127,7 +128,7 @@ impl DhtNode {
             handover_pause_until: Time(0),
             holes: Vec::new(),
             leave_requests: Vec::new(),
-            left_waits: 0,
+            done_since: None,
             needs_flush: false,
         }
     }

@@ -52,6 +52,8 @@ struct Load {
     /// How long a write that ended as unknown had been under way.
     unknown: Vec<Duration>,
     done: usize,
+    /// The wish of a node to leave, and whether it was fulfilled.
+    left: Option<(RequestId, bool)>,
 }
 
 impl Load {
@@ -67,12 +69,16 @@ impl Load {
         let end = c.now() + time;
         while c.now() < end {
             for (id, reply) in pass(c, Duration::from_millis(5))? {
+                if let Some((_, has_left)) = self.left.as_mut().filter(|(leave, _)| *leave == id) {
+                    *has_left = reply == Some(Reply::Left { is_clean: true });
+                }
                 let Some((client, node)) = self.open.remove(&id) else { continue };
                 match reply {
                     Some(Reply::Failed(Failure::Unknown { waited })) => self.unknown.push(waited),
                     Some(Reply::Changed { .. }) => self.done += 1,
-                    // Whoever is dead is asked nothing any more.
-                    _ => assert!(!nodes.contains(&node) || reply.is_some(), "a request was forgotten"),
+                    // Whoever is dead, or has left, cannot be asked.
+                    None => assert!(!nodes.contains(&node) || self.left.is_some(), "a request was forgotten"),
+                    Some(_) => {}
                 }
                 self.write(c, nodes, client)?;
             }
@@ -87,7 +93,8 @@ fn kills(seed: u64, clients: usize, per_key: usize) -> Result<(Vec<Duration>, us
     let (mut c, mut nodes) = ring_of_five(seed)?;
     let keys = (0..clients).map(|i| format!("k{}", i / per_key)).collect();
     let draw = Draw::new(seed, Stream::Workload);
-    let mut load = Load { draw, open: BTreeMap::new(), keys, written: 0, unknown: Vec::new(), done: 0 };
+    let mut load =
+        Load { draw, open: BTreeMap::new(), keys, written: 0, unknown: Vec::new(), done: 0, left: None };
     for client in 0..clients {
         load.write(&mut c, &nodes, client)?;
     }
@@ -149,5 +156,27 @@ fn a_node_that_hears_nobody_refuses_writes_and_does_none_of_them() -> Result<(),
     c.request(lonely, put("lonely-0", 2))?;
     let replies = pass(&mut c, Duration::from_secs(1))?;
     assert!(matches!(replies.last(), Some((_, Some(Reply::Changed { .. })))), "{replies:?}");
+    Ok(())
+}
+
+/// A node that leaves takes no more requests once it has handed over everything, and ends when those that it has are
+/// answered, however many clients keep asking it.
+#[test]
+fn a_node_that_leaves_answers_what_it_was_asked() -> Result<(), Violation> {
+    let (mut c, nodes) = ring_of_five(3)?;
+    let keys = (0..60).map(|i| format!("k{i}")).collect();
+    let draw = Draw::new(3, Stream::Workload);
+    let mut load =
+        Load { draw, open: BTreeMap::new(), keys, written: 0, unknown: Vec::new(), done: 0, left: None };
+    for client in 0..60 {
+        load.write(&mut c, &nodes, client)?;
+    }
+    load.go_on(&mut c, &nodes, Duration::from_secs(1))?;
+    let leave = c.request(nodes[0], Request::Leave)?;
+    load.left = Some((leave, false));
+    load.go_on(&mut c, &nodes, Duration::from_secs(8))?;
+    assert_eq!(load.left, Some((leave, true)), "it has not left");
+    assert!(load.done > 1000, "hardly anything was written: {}", load.done);
+    assert_eq!(load.unknown, [Duration::ZERO; 0]);
     Ok(())
 }

@@ -25,7 +25,7 @@ mod watch;
 pub(crate) use home::{Blocked, broken, is_in_the_way};
 pub use log::{LogEntry, Step, TxLog};
 
-use crate::api::{Failure, Phase, Reply, RequestId, Transact};
+use crate::api::{Failure, Reply, RequestId, Transact};
 use crate::message::Operation;
 use crate::node::DhtNode;
 use crate::plant::Plant;
@@ -157,7 +157,7 @@ impl Transactions {
 impl DhtNode {
     /// A client's call of a transaction.
     pub(crate) fn begin_transaction(&mut self, id: RequestId, asked: Transact) {
-        if !matches!(self.phase, Phase::Member | Phase::Leaving) {
+        if !self.takes_requests() {
             let phase = self.phase;
             self.ctx.reply(id, Reply::Failed(Failure::NotReady { phase }));
             return;
