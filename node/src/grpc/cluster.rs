@@ -47,9 +47,7 @@ fn findings(s: &NodeStatus) -> Vec<String> {
         out.push(format!("the node is {}", phase_text(s.phase)));
     }
     if s.members_lost > 0 {
-        let verb = if s.members_lost == 1 { "does" } else { "do" };
-        let all = s.members_lost + s.members_alive;
-        out.push(format!("{} of {all} members {verb} not answer", s.members_lost));
+        out.push(format!("{} of {} members do not answer", s.members_lost, s.members_lost + s.members_alive));
     }
     if s.phase == Phase::Member && !s.is_fully_replicated {
         out.push(format!("not every key has all its {} replicas", s.replication_factor));
