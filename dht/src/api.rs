@@ -315,6 +315,10 @@ pub struct Status {
     pub tolerated_failures: usize,
     /// Whether every position has a live complete owner, as far as this node sees.
     pub is_fully_replicated: bool,
+    /// Intervals into which owners cut the offsets.
+    pub intervals: usize,
+    /// Those whose keys can be neither read nor changed, since fewer than a quorum of the slots have a live owner.
+    pub intervals_without_quorum: usize,
     /// Keys in this node's memory, all slots together.
     pub keys: u64,
     /// Bytes in this node's memory.

@@ -37,6 +37,8 @@ pub(crate) struct Strength {
     pub(crate) intervals: usize,
     /// Intervals in which a slot has no live owner.
     pub(crate) under_replicated: usize,
+    /// Intervals in which fewer than a quorum of the slots have one.
+    pub(crate) without_quorum: usize,
 }
 
 /// One node without IO.
@@ -598,6 +600,8 @@ impl DhtNode {
             members_suspected: suspected,
             tolerated_failures: strength.tolerated_failures,
             is_fully_replicated: strength.under_replicated == 0,
+            intervals: strength.intervals,
+            intervals_without_quorum: strength.without_quorum,
             keys: u64::try_from(self.acceptors.keys()).unwrap_or(0),
             bytes: u64::try_from(self.acceptors.weight()).unwrap_or(0),
             bytes_max: u64::try_from(self.ctx.config.memory_bytes_max).unwrap_or(u64::MAX),
@@ -617,7 +621,7 @@ impl DhtNode {
         }
         cuts.sort_unstable();
         cuts.dedup();
-        let (mut least, mut under_replicated) = (usize::MAX, 0);
+        let (mut least, mut under_replicated, mut without_quorum) = (usize::MAX, 0, 0);
         let intervals = cuts.len();
         for at in cuts {
             let mut is_full = true;
@@ -633,6 +637,7 @@ impl DhtNode {
             let mut counts: Vec<usize> = held.into_values().collect();
             counts.sort_unstable_by(|a, b| b.cmp(a));
             let mut left: usize = counts.iter().sum();
+            without_quorum += usize::from(left < space.quorum());
             let mut may_fail = 0;
             for c in counts {
                 left -= c;
@@ -644,7 +649,7 @@ impl DhtNode {
             least = least.min(may_fail);
         }
         let tolerated_failures = if least == usize::MAX { 0 } else { least };
-        Strength { tolerated_failures, intervals, under_replicated }
+        Strength { tolerated_failures, intervals, under_replicated, without_quorum }
     }
 
     pub(crate) fn member_views(&self) -> Vec<MemberView> {

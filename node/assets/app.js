@@ -46,7 +46,8 @@ function connectionChanged() {
   connection.className = live.isConnected ? "good" : isGone ? "bad" : "";
   if (status) text(document.getElementById("address"), status.address);
   if (isGone && banner.hidden) {
-    banner.replaceChildren("This node does not answer; what you see is what it said last. Other nodes:", ...otherNodes());
+    const others = otherNodes();
+    banner.replaceChildren("This node does not answer; what you see is what it said last.", ...(others.length ? [" Other nodes:", ...others] : []));
   }
   if (banner.hidden === isGone) banner.hidden = !isGone;
 }

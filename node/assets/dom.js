@@ -66,6 +66,12 @@ export function patchRows(body, rows) {
   old.forEach((tr) => tr.remove());
 }
 
+// What is invisible, or turns the writing around it: as the node's own messages show it.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/** A key as it can be read without doubt. */
+export const shown = (key) => key.replace(UNSEEN, (c) => `\\u{${c.charCodeAt(0).toString(16)}}`);
+
 export const plural = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
 export function bytes(n) {
@@ -100,7 +106,23 @@ export function span(seconds) {
 
 export const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 
+/** Whether nobody is there any more. */
+export const isGone = (m) => m.state === "dead" || m.state === "left";
+
 export const TONES = { alive: "good", leaving: "note", left: "", suspected: "bad", dead: "bad" };
+
+/** Does one thing of a form at a time, and says so where it takes long. */
+export async function during(form, out, words, work) {
+  if (form.ariaBusy === "true") return;
+  form.ariaBusy = "true";
+  const timer = setTimeout(() => out.replaceChildren(h("p", { class: "soft" }, words)), 300);
+  try {
+    await work();
+  } finally {
+    clearTimeout(timer);
+    form.ariaBusy = "false";
+  }
+}
 
 /** Asks this node. Errors of the node come back as { error }, as does not reaching it. */
 export async function ask(verb, body) {

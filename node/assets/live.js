@@ -14,30 +14,47 @@ function tell(what) {
   for (const f of listeners) f(what);
 }
 
+// A browser keeps few connections to one node, and each stream takes one: tabs that nobody sees let theirs go.
+const HIDDEN_TIME = 2000;
+let source = null, hiding = 0;
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiding);
+  if (!document.hidden) {
+    if (!source) connect();
+    return;
+  }
+  hiding = setTimeout(() => {
+    source?.close();
+    source = null;
+  }, HIDDEN_TIME);
+});
+
 function connect() {
-  const source = new EventSource("/events");
-  source.addEventListener("state", (e) => {
+  const opened = new EventSource("/events");
+  source = opened;
+  opened.addEventListener("state", (e) => {
     // The members of a large ring come less often than the rest.
     live.state = { ...live.state, ...JSON.parse(e.data) };
     live.isConnected = true;
     tell("state");
   });
-  source.addEventListener("ring", (e) => {
+  opened.addEventListener("ring", (e) => {
     live.ring = JSON.parse(e.data);
     tell("ring");
   });
-  source.addEventListener("feed", (e) => {
+  opened.addEventListener("feed", (e) => {
     const known = live.feed.length ? live.feed[live.feed.length - 1].number : 0;
     live.feed = [...live.feed, ...JSON.parse(e.data).filter((x) => x.number > known)].slice(-200);
     tell("feed");
   });
-  source.addEventListener("error", () => {
+  opened.addEventListener("error", () => {
     live.isConnected = false;
     tell("connection");
     // A browser gives up where the node answered with an error, as one that is full of viewers does.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+    if (opened.readyState === EventSource.CLOSED) setTimeout(() => { if (source === opened) connect(); }, 2000);
   });
-  source.addEventListener("open", () => {
+  opened.addEventListener("open", () => {
     // Another process at the same address counts its events anew.
     live.feed = [];
   });

@@ -1,9 +1,7 @@
 // Metrics: the last hour of all nodes, added up or one by one.
 
 import { ask, bytes, h, micros, rate } from "./dom.js";
-import { chart } from "./chart.js";
-
-const whole = (n) => (n === null ? "–" : Math.round(n).toLocaleString("en"));
+import { chart, whole } from "./chart.js";
 
 const CHARTS = [
   ["Operations per second", [["reads", "gets"], ["changes", "changes"]], rate],
@@ -12,7 +10,7 @@ const CHARTS = [
   ["Bytes sent between nodes per second", [["sent", "sent"]], bytes],
   ["Memory for data", [["bytes", "bytes"]], bytes],
   ["Keys held, every replica counted", [["keys", "keys"]], whole],
-  ["Nodes that may fail (lowest view)", [["nodes", "tolerated"]], (n) => (n === null ? "–" : String(n))],
+  ["Nodes that may fail (lowest view)", [["nodes", "tolerated"]], whole],
 ];
 
 export function metrics() {

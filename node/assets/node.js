@@ -1,7 +1,8 @@
 // Node: what this node holds and does, its peers, its settings, and the way out.
 
-import { ask, bytes, errorBox, h, micros, patchRows, span, table, text, TONES } from "./dom.js";
+import { ask, bytes, errorBox, h, isGone, micros, patchRows, span, table, text, TONES } from "./dom.js";
 import { colour, live, watch } from "./live.js";
+import { arcsOf } from "./picture.js";
 
 function facts(pairs) {
   const values = pairs.map(() => h("dd"));
@@ -57,12 +58,28 @@ export function node() {
     ["Rounds begun", (x) => Object.entries(x.inside.rounds).map(([k, n]) => `${k} ${n.toLocaleString("en")}`).join(", ")],
   ]);
   const peers = table("Peers", [["Peer"], ["Clients"], ["State"], ["Round trip", "num"], ["Heard", "num"], ["Keys", "num"], ["Data", "num"]]);
+  const pieces = table("Pieces", [["Replica"], ["First offset"], ["Last offset"], ["Of the ring", "num"]]);
+  const noPieces = h("p", { class: "empty" }, "It holds nothing.");
   const checks = table("Readiness", [["Check"], ["State"], ["Reason"]]);
-  const settings = table("Settings", [["Setting"], ["Value"], ["From"], ["What it does"]]);
+  const settings = table("Settings", [["Setting"], ["Value"], ["From"]]);
 
-  function update() {
+  const ends = (offset) => ({ text: `${offset.slice(0, 12)}…`, cls: "mono", title: offset });
+
+  function update(what) {
     const state = live.state;
-    if (!state) return;
+    if (!state || what === "feed") return;
+    if (what !== "state" && live.ring) {
+      const own = live.ring.pieces.filter((p) => p.node === state.status.node);
+      const arcs = arcsOf({ ...live.ring, pieces: own });
+      noPieces.hidden = own.length > 0;
+      patchRows(pieces.body, own.map((p, i) => ({
+        key: `${p.slot} ${p.first_offset}`,
+        cells: [
+          p.slot, ends(p.first_offset), ends(p.last_offset),
+          { text: `${((arcs[i].to - arcs[i].from) * 100).toFixed(2)} %`, cls: "num" },
+        ],
+      })));
+    }
     text(title, `Node ${state.status.address}`);
     who.update(state);
     work.update(state);
@@ -75,7 +92,7 @@ export function node() {
         { text: m.overlay_address + (m.is_self ? " (this node)" : ""), dot: colour(m.node) },
         m.client_address ? { text: m.client_address, href: `http:${"//"}${m.client_address}/#node` } : "–",
         { text: m.state, badge: TONES[m.state] || "x" },
-        { text: m.is_self ? "–" : micros(m.round_trip_microseconds), cls: "num" },
+        { text: m.is_self || isGone(m) ? "–" : micros(m.round_trip_microseconds), cls: "num" },
         { text: m.is_self ? "–" : `${(m.heard_ago_milliseconds / 1000).toFixed(1)} s ago`, cls: "num" },
         { text: m.keys.toLocaleString("en"), cls: "num" }, { text: bytes(m.bytes), cls: "num" },
       ],
@@ -83,18 +100,22 @@ export function node() {
   }
 
   ask("settings").then((answer) => patchRows(settings.body, (answer.settings ?? []).map((x) => ({
-    key: x.name, cells: [x.name, { text: x.value || "–", cls: "wrap" }, x.origin, { text: x.help, cls: "wrap" }],
+    key: x.name, cells: [
+      { text: "", cls: "wrap", mark: x.name, make: () => h("div", {}, h("code", {}, x.name), h("div", { class: "soft small" }, x.help)) },
+      { text: x.value || "–", cls: "value-of" }, x.origin,
+    ],
   }))));
-  update();
+  update("all");
   const stop = watch(update);
-  const scroll = (t, label) => h("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": label }, t.element);
+  const scroll = (t, label, tall = " tall") => h("div", { class: `scroll${tall}`, tabindex: "0", role: "region", "aria-label": label }, t.element);
   const element = h("div", {}, h("div", { class: "card" }, title, h("p", { class: "soft" },
     "Command line: ", h("code", {}, `kvnode status --endpoint ${location.host}`))),
   h("div", { class: "grid two" }, h("section", { class: "card" }, h("h2", {}, "This node"), who.element),
     h("section", { class: "card" }, h("h2", {}, "Inside"), work.element)),
   h("section", { class: "card" }, h("h2", {}, "Peers"), scroll(peers, "Peers")),
+  h("section", { class: "card" }, h("h2", {}, "What it owns"), scroll(pieces, "Pieces"), noPieces),
   h("div", { class: "grid two" }, h("section", { class: "card" }, h("h2", {}, "Ready?"), scroll(checks, "Readiness")), drain()),
-  h("section", { class: "card" }, h("h2", {}, "Settings"), scroll(settings, "Settings")));
+  h("section", { class: "card" }, h("h2", {}, "Settings"), scroll(settings, "Settings", "")));
   return { element, close: stop };
 }
 node.title = "Node";

@@ -9,10 +9,10 @@ const TILES = [
   ["Changes", (x) => [rate(x.rates.changes), " /s"]],
   ["Latency p50", (x) => [micros(x.rates.p50), ""]],
   ["Latency p99", (x) => [micros(x.rates.p99), ""]],
-  ["Conflicts", (x) => [rate(x.rates.refused), " /s"]],
+  ["Aborts, conflicts", (x) => [rate(x.rates.refused), " /s"]],
   ["No answer", (x) => [rate(x.rates.failed), " /s"]],
-  ["Intervals short of replicas", (x) => [String(x.inside.intervals_under_replicated), ` of ${x.inside.intervals}`]],
-  ["Memory of all nodes", (x) => [bytes(x.members.filter(isIn).reduce((sum, m) => sum + m.bytes, 0)), ""]],
+  ["Short of replicas", (x) => [String(x.inside.intervals_under_replicated), ` of ${x.inside.intervals.toLocaleString("en")} interval${x.inside.intervals === 1 ? "" : "s"}`]],
+  ["Data held", (x) => [bytes(x.members.filter(isIn).reduce((sum, m) => sum + m.bytes, 0)), ""]],
 ];
 
 const isIn = (m) => m.state === "alive" || m.state === "leaving";

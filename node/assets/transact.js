@@ -1,6 +1,6 @@
 // A transaction over several keys: read, change, commit all or nothing.
 
-import { ask, errorBox, h, plural } from "./dom.js";
+import { ask, during, errorBox, h, plural, shown } from "./dom.js";
 import { said, valueBox, valueFields } from "./value.js";
 
 const VERBS = [["get", "read"], ["put", "write"], ["add", "add to number"], ["delete", "delete"]];
@@ -90,7 +90,7 @@ export function transact() {
     const wrong = answer.results.find((r) => r.error && r.key === answer.failed_key);
     const box = h("div", { class: "conflict stack", role: "alert" }, h("strong", {}, "Not committed: nothing was written."));
     if (wrong) box.append(errorBox(wrong.error));
-    else box.append(h("p", {}, `The operation on ${answer.failed_key} failed.`));
+    else box.append(h("p", {}, `The operation on ${shown(answer.failed_key)} failed.`));
     out.replaceChildren(box);
   }
 
@@ -98,18 +98,18 @@ export function transact() {
     conflicts += 1;
     return h("div", { class: "conflict stack", role: "alert" }, h("strong", {}, "Conflict: nothing was written."),
       h("p", {}, keys.length ? "Others have changed or hold: " : "Others took this node for dead and aborted it.",
-        keys.flatMap((k, i) => [i ? ", " : "", h("code", {}, k)])),
+        keys.flatMap((k, i) => [i ? ", " : "", h("code", {}, shown(k))])),
       h("p", {}, "Read again to see what is there now; your values stay in the fields above until then."),
-      h("div", { class: "row" }, h("button", { type: "button", onclick: read }, "Read again")));
+      h("div", { class: "row" }, h("button", { type: "button", onclick: (e) => during(e.target.closest("form"), out, "Reading…", read) }, "Read again")));
   }
 
   add();
   add();
-  return h("form", { class: "card stack", id: "transact", onsubmit: (e) => { e.preventDefault(); commit(); } },
+  return h("form", { class: "card stack", id: "transact", onsubmit: (e) => { e.preventDefault(); during(e.target, out, "Committing…", commit); } },
     h("h2", {}, "Several keys at once"),
     h("p", { class: "soft small" }, "A transaction: all of it is done, or nothing. Read first, and it is done only if what was read still holds."),
     parts,
     h("div", { class: "row" }, h("button", { type: "button", onclick: add }, "Another key"),
-      h("button", { type: "button", onclick: (e) => { if (e.target.form.reportValidity()) read(); } }, "Read"),
+      h("button", { type: "button", onclick: (e) => { if (e.target.form.reportValidity()) during(e.target.form, out, "Reading…", read); } }, "Read"),
       h("button", { class: "main", type: "submit" }, "Commit")), out);
 }

@@ -1,6 +1,6 @@
 // Transactions: the latest of all nodes with their phases and why they were not committed, and hot keys.
 
-import { ask, clock, h, micros, patchRows, plural, rate, s, table, text } from "./dom.js";
+import { ask, clock, h, micros, patchRows, plural, rate, s, shown as readable, table, text } from "./dom.js";
 
 const ENDS = {
   committed: ["committed", "good"], failed: ["not committed", "note"], conflict: ["conflict", "note"],
@@ -14,7 +14,7 @@ const TILES = [
   ["Committed", (all) => all.filter((t) => t.end === "committed").length],
   ["Given up after conflicts", (all) => all.filter((t) => t.end === "conflict").length],
   ["Begun anew", (all) => all.reduce((sum, t) => sum + t.conflicts, 0)],
-  ["Time, the median", (all) => micros(all.map((t) => t.took).sort((a, b) => a - b)[Math.floor(all.length / 2)])],
+  ["Median time", (all) => micros(all.map((t) => t.took).sort((a, b) => a - b)[Math.floor(all.length / 2)])],
 ];
 
 /** Each phase with how long it took. */
@@ -37,7 +37,7 @@ function phases(t) {
 }
 
 function keysOf(t) {
-  const part = (isWritten) => t.keys.filter((k) => k.written === isWritten).map((k) => k.key);
+  const part = (isWritten) => t.keys.filter((k) => k.written === isWritten).map((k) => readable(k.key));
   const [written, read] = [part(true), part(false)];
   const said = [];
   if (written.length) said.push(`writes ${written.join(", ")}`);
@@ -48,8 +48,8 @@ function keysOf(t) {
 }
 
 function why(t) {
-  const met = t.conflict_keys.length ? `${t.reason ? ": " : "met others at "}${t.conflict_keys.join(", ")}` : "";
-  return `${t.reason}${met}` || "–";
+  const met = t.conflict_keys.length ? `${t.reason ? ": " : "met others at "}${t.conflict_keys.map(readable).join(", ")}` : "";
+  return `${readable(t.reason)}${met}` || "–";
 }
 
 export function transactions() {
@@ -90,7 +90,7 @@ export function transactions() {
     cold.hidden = answer.hot_keys.length > 0;
     patchRows(hot.body, answer.hot_keys.map((k) => ({
       key: k.key,
-      cells: [{ text: k.key, cls: "wrap mono" }, { text: rate(k.operations), cls: "num" },
+      cells: [{ text: readable(k.key), cls: "wrap mono" }, { text: rate(k.operations), cls: "num" },
         { text: Math.round(k.conflicts).toLocaleString("en"), cls: "num" }, { text: plural(k.nodes.length, "node"), title: k.nodes.join(", ") }],
     })));
   }

@@ -84,3 +84,38 @@ async fn old_addresses_redirect_and_foreign_pages_cannot_change_anything() {
     assert!(page.to_lowercase().contains(policy), "{page}");
     node.stop.cancel();
 }
+
+#[tokio::test]
+async fn scripts_may_post_the_forms_of_scalaris_first_page_and_browsers_may_not() {
+    let node = common::fake_node().await;
+    let post = |headers: &str, body: &str| {
+        let kind = "content-type: application/x-www-form-urlencoded\r\n";
+        let head = format!("POST /index.yaws HTTP/1.1\r\n{kind}{headers}content-length: {}", body.len());
+        common::http_exchange(node.addr, format!("{head}\r\nHost: x\r\nConnection: close\r\n\r\n{body}"))
+    };
+    for (body, term) in [
+        ("type=querykey&key=a+b", "{fail,not_found}"),
+        ("type=addkey&key=a+b&value=%3Cv%3E%22", "{ok}"),
+        ("type=querykey&key=a+b", "{ok,\"&lt;v&gt;\\\"\"}"),
+        ("type=deletekey&key=a+b&timeout=2000", "{ok,3,[ok,ok,ok]}"),
+        ("type=deletekey&key=a+b&timeout=2000", "{ok,0,[undef,undef,undef]}"),
+        ("type=querykey&key=a+b", "{fail,not_found}"),
+    ] {
+        let answer = post("", body).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(&format!(" ms: {term}</pre>")),
+            "{body}: {answer}"
+        );
+    }
+    for (headers, body) in [
+        ("origin: http://evil.example\r\n", "type=addkey&key=k&value=v"),
+        ("origin: http://x\r\n", "type=addkey&key=k&value=v"),
+        ("sec-fetch-site: cross-site\r\n", "type=addkey&key=k&value=v"),
+        ("", "type=addkey&key=k"),
+    ] {
+        let answer = post(headers, body).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{headers}{body}: {answer}");
+    }
+    assert!(post("", "type=querykey&key=k").await.contains("{fail,not_found}"));
+    node.stop.cancel();
+}

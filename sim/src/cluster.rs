@@ -97,8 +97,9 @@ pub struct Cluster<M> {
 }
 
 /// The overlay address of host number `host`.
-pub fn address(host: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, host], 14195))
+pub fn address(host: u16) -> SocketAddr {
+    let [high, low] = host.to_be_bytes();
+    SocketAddr::from(([10, 0, high, low], 14195))
 }
 
 /// Whether members of different rings say this to each other; connections are refused for all else.
@@ -214,7 +215,7 @@ impl<M: Machine> Cluster<M> {
     }
 
     /// Starts a process at `host`, knowing `seeds`.
-    pub fn start(&mut self, host: u8, seeds: &[u8], creates_at_once: bool) -> Result<NodeId, Violation> {
+    pub fn start(&mut self, host: u16, seeds: &[u16], creates_at_once: bool) -> Result<NodeId, Violation> {
         let seeds = seeds.iter().map(|h| address(*h)).collect();
         self.start_at(address(host), seeds, creates_at_once)
     }
@@ -228,7 +229,7 @@ impl<M: Machine> Cluster<M> {
         let drawn = self.draw.bits() | 1;
         let is_kept = self.settings.config.planted() == Some(Plant::IdentityKept);
         let kept = match addr {
-            SocketAddr::V4(a) => u64::from(a.ip().octets()[3]),
+            SocketAddr::V4(a) => u64::from(a.ip().to_bits() & 0xffff),
             SocketAddr::V6(_) => drawn,
         };
         let me = NodeRef { id: NodeId(if is_kept { kept } else { drawn }), addr };

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 /// After a fault has ended operations may still fail for so long.
 pub const RECOVERY: Duration = Duration::from_secs(6);
 const DISTURBANCES_MAX: usize = 2;
-const HOSTS_MAX: u8 = 30;
+const HOSTS_MAX: u16 = 30;
 
 /// A fault that comes now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ enum Under {
     Network(FaultId),
     Paused(NodeId),
     Slow(NodeId),
-    Down(u8),
+    Down(u16),
 }
 
 /// The faults of a run.
@@ -254,7 +254,7 @@ impl Nemesis {
         cluster.remind(lasts, Note::FaultEnds(self.fault_next));
     }
 
-    fn seeds<M: Machine>(&mut self, cluster: &Cluster<M>, without: u8) -> Vec<u8> {
+    fn seeds<M: Machine>(&mut self, cluster: &Cluster<M>, without: u16) -> Vec<u16> {
         let own = address(without);
         (1..=HOSTS_MAX)
             .filter(|h| address(*h) != own && cluster.serving().iter().any(|n| n.addr == address(*h)))
@@ -380,7 +380,7 @@ impl Nemesis {
     /// A node at an address that nobody has.
     pub fn join<M: Machine>(&mut self, cluster: &mut Cluster<M>) -> Result<(), Violation> {
         let taken: BTreeSet<SocketAddr> = cluster.processes().map(|p| p.me.addr).collect();
-        let down: Vec<u8> = self
+        let down: Vec<u16> = self
             .under_way
             .values()
             .filter_map(|u| if let Under::Down(h) = u { Some(*h) } else { None })

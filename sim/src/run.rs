@@ -165,7 +165,7 @@ impl<M: Machine> Run<M> {
         }
         let at_once = self.workload.draw().chance(500);
         self.cluster.start(1, &[1], at_once)?;
-        for host in 2..=nodes {
+        for host in 2..=u16::from(nodes) {
             let pause = self.workload.draw().millis(0, 800);
             let until = self.cluster.now() + pause;
             self.until(pause + LOOK_INTERVAL * 2, "time stood still", |r| r.cluster.now() >= until)?;
@@ -187,7 +187,7 @@ impl<M: Machine> Run<M> {
         self.form(1)?;
         self.start_load();
         for nodes in 2..=usize::from(self.settings.nodes) {
-            let host = u8::try_from(nodes).unwrap_or(u8::MAX);
+            let host = u16::try_from(nodes).unwrap_or(u16::MAX);
             self.cluster.start(host, &[1], false)?;
             self.until(FORM_TIME, "the ring did not grow", |r| r.cluster.serving().len() == nodes)?;
             if self.workload.draw().chance(700) {
@@ -249,9 +249,10 @@ impl<M: Machine> Run<M> {
         if report != expected || report.lineage != 1 || report.intervals == 0 || report.sources_lost > 0 {
             return broken("salvage", format!("told {would:?} before and {report:?} after"));
         }
-        let hosts: Vec<u8> = (1..=self.settings.nodes).collect();
+        let nodes = u16::from(self.settings.nodes);
+        let hosts: Vec<u16> = (1..=nodes).collect();
         for i in 0..lost {
-            let host = self.settings.nodes + 1 + u8::try_from(i).unwrap_or(0);
+            let host = nodes + 1 + u16::try_from(i).unwrap_or(0);
             self.cluster.start(host, &hosts, false)?;
         }
         self.until(HEAL_TIME, "the salvaged ring did not become whole", |r| r.unrest().is_none())

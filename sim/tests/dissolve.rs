@@ -32,7 +32,7 @@ impl Rings {
         rings
     }
 
-    fn start(&mut self, host: u8, seeds: &[u8], creates_at_once: bool) -> NodeId {
+    fn start(&mut self, host: u16, seeds: &[u16], creates_at_once: bool) -> NodeId {
         self.cluster.start(host, seeds, creates_at_once).expect("nothing is violated")
     }
 
@@ -47,7 +47,7 @@ impl Rings {
         sizes
     }
 
-    fn at(&self, host: u8) -> NodeId {
+    fn at(&self, host: u16) -> NodeId {
         let addr = sim::cluster::address(host);
         self.cluster.processes().find(|p| p.me.addr == addr).expect("it runs").me.id
     }
@@ -100,7 +100,7 @@ impl Rings {
         }
     }
 
-    fn dissolve(&mut self, host: u8, is_dry: bool) -> dht::api::DissolveReport {
+    fn dissolve(&mut self, host: u16, is_dry: bool) -> dht::api::DissolveReport {
         let node = self.at(host);
         match self.ask(node, Request::Dissolve { is_dry }) {
             Some(Reply::Dissolved(report)) => *report,

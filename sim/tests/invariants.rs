@@ -45,7 +45,7 @@ impl<const BUG: u8> Machine for Fixed<BUG> {
 
     fn new(config: Config, me: NodeRef, seed: u64, now: Time) -> Self {
         let space = Space::new(3).expect("valid");
-        let host = (0..3u8).find(|h| address(h + 1) == me.addr).expect("three hosts");
+        let host = (0..3u8).find(|h| address(u16::from(*h) + 1) == me.addr).expect("three hosts");
         let members = |last| {
             let nodes = [1, 2, last];
             nodes.map(|n| Member { replica: ReplicaId { node: NodeId(n), counter: 1 }, since: 1 }).to_vec()

@@ -1,21 +1,20 @@
 //! One node that sees a ring of many members.
 //!
 //! The node is a real one, with its event loop, client port and dashboard, and has just joined. The others are what
-//! it was told when it was let in: their arcs grow by the rules of placement, as if they had come one after
-//! another. Nobody else runs, so this node's messages go nowhere and it suspects nobody.
+//! it was told when it was let in: a ring that the simulator formed and wrote keys to. Nobody else runs, so this node's
+//! messages go nowhere and it suspects nobody.
 
 use crate::Res;
-use dht::message::RingInfo;
+use bytes::Bytes;
 use dht::{Config, DhtNode, Message, Request};
 use kvnode::event_loop::{Clock, EventLoop};
 use kvnode::grpc::ServerInfo;
 use kvnode::handle::NodeHandle;
 use kvnode::http::serve_clients;
 use kvnode::peer::{PeerInput, PeerOptions, Peers};
-use ring::members::{MemberInfo, MemberState};
-use ring::placement::{arcs, choose_end};
-use ring::{NodeId, NodeRef, Position, RingId, Space};
-use std::net::{Ipv4Addr, SocketAddr};
+use proto::peer::take_frame;
+use ring::{NodeId, NodeRef};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,46 +23,42 @@ use tokio_util::sync::CancellationToken;
 const NEVER: Duration = Duration::from_secs(86_400);
 const QUEUE_MAX: usize = 256;
 
-fn node(i: u32) -> NodeRef {
-    let [_, _, b, c] = i.to_be_bytes();
-    NodeRef { id: NodeId(u64::from(i) + 1000), addr: SocketAddr::from(([127, 200, b, c], 1)) }
-}
+/// What the simulator's newcomer was told: `sim/examples/large_ring.rs` says how it is made.
+const TOLD: &[u8] = include_bytes!("../data/ring-1000.bin");
 
-/// The members of a ring of so many nodes, and the end that the next one is to wish for.
-pub fn members(n: u32) -> Res<(Vec<MemberInfo>, Position)> {
-    let space = Space::new(3).ok_or("three is no replication factor")?;
-    let mut ends = vec![(node(0).id, 0)];
-    for i in 1..n {
-        let jitter = u64::from(i).wrapping_mul(7919);
-        ends.push((node(i).id, choose_end(&space, &ends, node(i).id, jitter)));
-    }
-    let placed = arcs(&space, &ends);
-    let member = |(i, (id, end)): (u32, &(NodeId, Position))| {
-        let arc = placed.iter().find(|a| a.node == *id && !a.is_empty);
-        MemberInfo {
-            node: node(i),
-            client_addr: Some(SocketAddr::new(node(i).addr.ip(), 8000)),
-            incarnation: 2,
-            state: MemberState::Alive,
-            end: *end,
-            owned: arc.map_or_else(Vec::new, |a| space.pieces(a.from, a.to)),
-            keys: u64::from(i % 97) * 1000,
-            bytes: u64::from(i % 89) << 20,
-            extra: Vec::new(),
+/// Where nobody is: the simulator's hosts, as addresses of this machine only.
+fn nowhere(addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) => {
+            let [_, _, high, low] = ip.octets();
+            SocketAddr::from(([127, 200, high, low], addr.port()))
         }
-    };
-    let next = choose_end(&space, &ends, node(n).id, u64::from(n).wrapping_mul(7919));
-    Ok(((0..n).zip(&ends).map(member).collect(), next))
+        IpAddr::V6(_) => addr,
+    }
 }
 
-/// Runs the last node of a ring of so many until the process ends; gives where it answers clients.
-pub fn start(ip: Ipv4Addr, n: u32) -> Res<SocketAddr> {
+/// The message that let the simulator's last node in, and who sent it.
+fn told() -> Res<(NodeRef, Message)> {
+    let (messages, _) = take_frame(Bytes::from_static(TOLD)).map_err(|e| format!("the large ring: {e}"))?;
+    let Some(Message::JoinAccepted { info, end, mut members }) = messages.into_iter().next() else {
+        return Err("the large ring's file holds no JoinAccepted".to_owned());
+    };
+    for m in &mut members {
+        m.node.addr = nowhere(m.node.addr);
+        m.client_addr = m.client_addr.map(nowhere);
+    }
+    let from = members.first().ok_or("the large ring has no members")?.node;
+    Ok((from, Message::JoinAccepted { info, end, members }))
+}
+
+/// Runs the last node of a ring of a thousand until the process ends; gives where it answers clients.
+pub fn start(ip: Ipv4Addr) -> Res<SocketAddr> {
     let (told, ready) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let done = runtime.map_err(|e| format!("cannot make a runtime: {e}")).and_then(|r| {
             r.block_on(async {
-                let addr = serve(ip, n).await?;
+                let addr = serve(ip).await?;
                 let _ = told.send(Ok(addr));
                 std::future::pending::<Res<()>>().await
             })
@@ -75,7 +70,7 @@ pub fn start(ip: Ipv4Addr, n: u32) -> Res<SocketAddr> {
     ready.recv().map_err(|e| format!("the node of a large ring ended: {e}"))?
 }
 
-async fn serve(ip: Ipv4Addr, n: u32) -> Res<SocketAddr> {
+async fn serve(ip: Ipv4Addr) -> Res<SocketAddr> {
     let fail = |e: std::io::Error| format!("cannot listen at {ip}: {e}");
     let listener = tokio::net::TcpListener::bind((ip, 0)).await.map_err(fail)?;
     let client = listener.local_addr().map_err(fail)?;
@@ -103,13 +98,11 @@ async fn serve(ip: Ipv4Addr, n: u32) -> Res<SocketAddr> {
     let info = ServerInfo::new(me.addr, client);
     tokio::spawn(serve_clients(listener, handle.clone(), info, CancellationToken::new()));
     let ended = |e| format!("the event loop does not answer: {e:?}");
-    let seeds = vec![node(0).addr];
+    let (from, message) = told()?;
+    let seeds = vec![from.addr];
     let start = Request::Start { seeds, creates_at_once: false, replication_factor: None };
     handle.request(start).await.map_err(ended)?;
-    let (members, end) = members(n - 1)?;
-    let info = RingInfo { ring: RingId(7), replication_factor: 3, strength: (1, 7) };
-    let messages = vec![Message::JoinAccepted { info, end, members }];
-    let let_in = PeerInput::Messages { from: node(0), messages, traces: Vec::new() };
+    let let_in = PeerInput::Messages { from, messages: vec![message], traces: Vec::new() };
     inputs.send(let_in).await.map_err(|_| "the event loop has ended".to_owned())?;
     // The event loop ends with whoever can speak to it.
     tokio::spawn(async move { inputs.closed().await });

@@ -184,9 +184,17 @@ impl Drop for Node {
 /// Starts `n` nodes at addresses from .2 upward, and waits until all are ready members; from three nodes on,
 /// until they have spread so that any one may be lost.
 pub fn start_ring(n: u8) -> Res<Vec<Node>> {
+    start_ring_with(n, &[])
+}
+
+/// The same with these variables in each node's environment.
+pub fn start_ring_with(n: u8, env: &[(&str, &str)]) -> Res<Vec<Node>> {
     let mut nodes = Vec::new();
+    let first = loopback(2).to_string();
     for last in 2..2 + n {
-        nodes.push(Node::start(loopback(last), loopback(2))?);
+        let ip = loopback(last);
+        ensure_free(ip)?;
+        nodes.push(Node::start_with(ip, &["--listen", &ip.to_string(), "--join", &first], env)?);
     }
     for node in &mut nodes {
         node.wait_ready()?;

@@ -11,10 +11,13 @@ import time
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
+SORTS = ["Node", "State", "Share", "Keys", "Data", "Round trip"]
 PAGES = ["overview", "ring", "keys", "transactions", "node", "metrics"]
 SIZES = {"wide": (1280, 860), "small": (420, 860)}
 HOSTILE = "\"'><img src=x onerror=window.owned=1><script>window.owned=1</script>{{7*7}}\u202e"
 DRAW_MILLISECONDS_MAX = 200
+# While the pointer moves: half of the frames, and 95 of 100.
+FRAME_MILLISECONDS_MAX = (34, 150)
 
 screens, program, spare, large, *given = sys.argv[1:]
 nodes = [(n.split("=")[0], int(n.split("=")[1])) for n in given]
@@ -88,6 +91,7 @@ def conflict(a, b):
     box = b.locator("section.card .conflict")
     expect(box).to_contain_text("from a")
     expect(box).to_contain_text("from b")
+    b.screenshot(path=os.path.join(screens, "conflict.png"), full_page=True)
     look_up(a, "greeting")
     expect(a.locator("section.card pre.value").first).to_have_text("from a")
     box.get_by_role("button", name="Take what is there").click()
@@ -101,6 +105,8 @@ def conflict(a, b):
 def hostile(a, b):
     add(a, HOSTILE, HOSTILE)
     expect(a.get_by_text("Added")).to_be_visible()
+    # What turns the writing around is written out, so that no key looks like another.
+    expect(a.locator("section.card h2 code")).to_contain_text("{{7*7}}\\u{202e}")
     look_up(b, HOSTILE)
     expect(b.locator("section.card pre.value").first).to_contain_text("onerror")
     go(b, "ring")
@@ -111,6 +117,39 @@ def hostile(a, b):
         assert tab.locator("main img").count() == 0, "a hostile value became an element"
     go(b, "keys")
     print("hostile keys and values: no script ran")
+
+
+def held_by_all(context):
+    """Three nodes hold three replicas: each node's page tells the same number of keys for all of them, not its own only."""
+    tab = watched(context, nodes[0][0], "ring")
+    cells = tab.get_by_role("table", name="Nodes of the ring").locator("tbody td:nth-child(4)")
+    expect(cells).to_have_count(3)
+    own = tab.evaluate("import('/ui/live.js').then(m => m.live.state.status.keys)")
+    assert own > 3, f"only {own} keys"
+    expect(cells).to_have_text([str(own)] * 3, timeout=20000)
+    tab.close()
+    print(f"each of three nodes is shown with all {own} keys")
+
+
+def alive(context):
+    """What a node sees is shown within a second."""
+    tab = watched(context, nodes[0][0])
+    gaps = tab.evaluate(
+        """async () => {
+        const { watch } = await import('/ui/live.js');
+        const times = [];
+        const stop = watch((what) => { if (what === 'state') times.push(performance.now()); });
+        await new Promise((done) => setTimeout(done, 6000));
+        stop();
+        return times.slice(1).map((t, i) => t - times[i]);
+      }"""
+    )
+    assert len(gaps) > 3, f"{len(gaps)} states in six seconds"
+    assert max(gaps) < 1200, f"a state came after {max(gaps):.0f} ms"
+    tab.goto(f"http://{nodes[0][0]}/ring.yaws")
+    expect(tab.locator("h1")).to_have_text("Ring")
+    tab.close()
+    print(f"live: a state at least every {max(gaps):.0f} ms; Scalaris' /ring.yaws leads to the ring")
 
 
 def part(form, number, key, verb, value=None, kind=None):
@@ -221,30 +260,53 @@ def by_keyboard(context):
     tab.keyboard.type("big")
     tab.keyboard.press("Enter")
     expect(tab.locator("section.card pre.value").first).to_have_text("123456789012345678901234567890")
+    tab.keyboard.press("Control+Home")
+    tab.locator("nav a[href='#ring']").focus()
+    tab.keyboard.press("Enter")
+    # The table of the nodes is one stop; the arrow keys go through it, and the picture shows who is meant.
+    rows = tab.get_by_role("table", name="Nodes of the ring").locator("tbody tr")
+    expect(rows).to_have_count(3)
+    tab.get_by_role("region", name="Nodes").focus()
+    for _ in range(len(SORTS) + 1):
+        tab.keyboard.press("Tab")
+    expect(rows.nth(0)).to_be_focused()
+    tab.keyboard.press("ArrowDown")
+    expect(rows.nth(1)).to_be_focused()
+    expect(rows.nth(1)).to_have_class("chosen")
+    expect(rows.nth(0)).to_contain_text("partner")
+    tab.keyboard.press("Tab")
+    expect(rows.nth(2)).not_to_be_focused()
     tab.close()
-    print("keyboard: from the first page to a key's value")
+    print("keyboard: from the first page to a key's value, and through the ring")
 
 
 def large_ring(context):
     """The page of a node that sees 1 000 members, by its own stream of events."""
-    tab = watched(context, large, "ring")
+    firsts = []
+    for _ in range(3):
+        tab = watched(context, large, "ring")
+        expect(tab.get_by_role("table", name="Nodes of the ring").locator("tbody tr")).to_have_count(1000)
+        firsts.append(tab.evaluate("Number(document.getElementById('picture').dataset.first)"))
+        if len(firsts) < 3:
+            tab.close()
     canvas = tab.locator("#picture")
-    expect(tab.get_by_role("table", name="Nodes of the ring").locator("tbody tr")).to_have_count(1000)
-    # From the ring as it was told to the last stroke, a dozen times, the first one being the page's own.
+    # From the ring and its members as text to the last stroke, a dozen times.
     took = tab.evaluate(
         """async () => {
         const { live } = await import('/ui/live.js');
         const { arcsOf } = await import('/ui/picture.js');
         const canvas = document.getElementById('picture');
-        const times = [Number(canvas.dataset.took)];
+        const told = [JSON.stringify(live.ring), JSON.stringify(live.state)];
+        const times = [];
         for (let i = 0; i < 12; i += 1) {
           const began = performance.now();
-          arcsOf(live.ring);
-          const arcs = performance.now() - began;
+          arcsOf(JSON.parse(told[0]));
+          JSON.parse(told[1]);
+          const read = performance.now() - began;
           delete canvas.dataset.took;
           window.dispatchEvent(new Event('resize'));
           while (!canvas.dataset.took) await new Promise(requestAnimationFrame);
-          times.push(arcs + Number(canvas.dataset.took));
+          times.push(read + Number(canvas.dataset.took));
         }
         return times;
       }"""
@@ -263,12 +325,13 @@ def large_ring(context):
         tab.wait_for_timeout(20)
     waits = sorted(frames.evaluate("all => all.slice(1)"))
     tab.screenshot(path=os.path.join(screens, "ring-1000.png"))
-    first, usual = took[0], sorted(took)[len(took) // 2]
+    first, usual = sorted(firsts)[1], sorted(took)[len(took) // 2]
     slow, half = waits[int(len(waits) * 0.95)], waits[len(waits) // 2]
-    print(f"a ring of 1 000 nodes: drawn in {usual:.0f} ms, at first in {first:.0f} ms; "
+    print(f"a ring of 1 000 nodes: drawn in {usual:.0f} ms, when its page is opened in {', '.join(f'{f:.0f}' for f in firsts)} ms; "
           f"frames while the pointer moves: half within {half:.0f} ms, 95 of 100 within {slow:.0f} ms")
-    assert usual < DRAW_MILLISECONDS_MAX, f"1 000 nodes took {usual:.0f} ms"
-    assert slow < DRAW_MILLISECONDS_MAX, f"a frame waited {slow:.0f} ms"
+    assert max(first, usual) < DRAW_MILLISECONDS_MAX, f"1 000 nodes took {first:.0f} ms at first and {usual:.0f} ms then"
+    assert half < FRAME_MILLISECONDS_MAX[0], f"half of the frames waited {half:.0f} ms"
+    assert slow < FRAME_MILLISECONDS_MAX[1], f"5 of 100 frames waited {slow:.0f} ms"
     tab.close()
 
 
@@ -279,6 +342,10 @@ def one_dies(context):
     os.kill(nodes[2][1], signal.SIGKILL)
     expect(tab.locator(".health.bad")).to_be_visible(timeout=8000)
     seen = time.monotonic() - began
+    tab.screenshot(path=os.path.join(screens, "overview-node-dead.png"), full_page=True)
+    go(tab, "ring")
+    tab.screenshot(path=os.path.join(screens, "ring-node-dead.png"), full_page=True)
+    go(tab, "overview")
     expect(tab.locator("#sentence")).to_have_text("2 nodes, 3 replicas, can lose 0 nodes", timeout=20000)
     feed = tab.get_by_role("list", name="Events, newest first")
     expect(feed.get_by_text("counts as dead").first).to_be_visible(timeout=20000)
@@ -289,6 +356,12 @@ def one_dies(context):
     expect(tab.locator("#sentence")).to_have_text("3 nodes, 3 replicas, can lose 1 node", timeout=20000)
     expect(tab.locator(".health.bad")).to_have_count(0)
     healed = time.monotonic() - began
+    # The hour of the one that has gone is still there.
+    go(tab, "metrics")
+    choice = tab.locator("#of-node")
+    expect(choice.locator("option", has_text=nodes[2][0].split(":")[0])).not_to_have_count(0)
+    choice.select_option(index=[nodes[2][0].split(":")[0] in t for t in choice.locator("option").all_inner_texts()].index(True))
+    expect(tab.locator(".chart svg").last).to_have_attribute("aria-label", re.compile("latest: nodes [01]"))
     print(f"a node dies: shown after {seen:.1f} s; another starts: healed after {healed:.1f} s, without reload")
     go(tab, "keys")
     look_up(tab, "big")
@@ -299,6 +372,7 @@ def one_dies(context):
 def drain(context):
     other, tab = watched(context, nodes[0][0]), watched(context, nodes[1][0], "node")
     tab.get_by_role("button", name="Drain this node").click()
+    tab.screenshot(path=os.path.join(screens, "drain.png"))
     tab.get_by_role("button", name="Stay").click()
     tab.get_by_role("button", name="Drain this node").click()
     tab.get_by_role("button", name="Hand over and leave").click()
@@ -322,6 +396,8 @@ def main():
         hostile(a, b)
         a.close()
         b.close()
+        held_by_all(context)
+        alive(context)
         by_keyboard(context)
         look_at_all(browser)
         large_ring(context)

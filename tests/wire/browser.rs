@@ -22,7 +22,7 @@ pub(crate) fn dashboard() -> Res<()> {
     let nodes = start_ring(3)?;
     let spare = loopback(9);
     ensure_free(spare)?;
-    let large = large::start(loopback(10), 1000)?.to_string();
+    let large = large::start(loopback(10))?.to_string();
     let program = kvnode()?.to_string_lossy().into_owned();
     let mut arguments =
         vec![scratch("screens")?.to_string_lossy().into_owned(), program, spare.to_string(), large];

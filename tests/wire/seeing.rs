@@ -18,7 +18,7 @@ const KEYS: u32 = 40;
 /// A node that was killed is missed by the others within this.
 const MISSED_WITHIN: Duration = Duration::from_secs(10);
 /// What a dashboard of a large ring may be sent at first, and each second after that.
-const LARGE_RING: u32 = 1000;
+const LARGE_RING: usize = 1000;
 const FIRST_BYTES_MAX: usize = 1 << 20;
 
 /// At most one line a minute when nothing happens: whatever is written oftener shows within some seconds.
@@ -234,15 +234,15 @@ fn salvage(node: &Node) -> Res<()> {
 
 /// What a dashboard of a ring of a thousand is sent.
 pub(crate) fn large_ring() -> Res<()> {
-    let at = large::start(loopback(20), LARGE_RING)?;
+    let at = large::start(loopback(20))?;
     let ((events, first), _) = until("the large ring is told", READY_WITHIN, || {
         let (events, bytes) = http::events(at, "/events", &["state", "ring"])?;
         let members = parsed(&events[0])?["members"].as_array().map_or(0, Vec::len);
-        ensure(members == 1000, || format!("it knows {members} members"))?;
+        ensure(members == LARGE_RING, || format!("it knows {members} members"))?;
         Ok(((events, bytes), ()))
     })?;
     let pieces = parsed(&events[1])?["pieces"].as_array().map_or(0, Vec::len);
-    ensure(pieces >= 1000, || format!("it tells of {pieces} pieces"))?;
+    ensure(pieces >= LARGE_RING, || format!("it tells of {pieces} pieces"))?;
     let began = Instant::now();
     let (_, _) = http::events(at, "/events", &["state"])?;
     println!(

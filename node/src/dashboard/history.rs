@@ -27,6 +27,8 @@ const CALL_INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// How long another node may take.
 const CALL_DEADLINE: Duration = Duration::from_millis(900);
 const HOUR_MILLISECONDS: u64 = 3_600_000;
+/// A sample that is older says nothing of now.
+const FRESH_MILLISECONDS: u64 = 20_000;
 
 /// A node's samples.
 #[derive(Debug, Default)]
@@ -47,6 +49,13 @@ impl OfNode {
 /// The history of the ring as this node keeps it. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct History(Arc<Mutex<BTreeMap<String, OfNode>>>);
+
+/// What a node held when it took its latest sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) keys: u64,
+    pub(crate) bytes: u64,
+}
 
 /// What the nodes did in their latest samples, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -103,10 +112,21 @@ impl History {
         self.0.lock().get(node).and_then(|n| n.samples.back()).map_or(0, |s| s.at_milliseconds)
     }
 
+    /// Keys and bytes held by the nodes that still send samples.
+    pub(crate) fn loads(&self) -> BTreeMap<String, Load> {
+        let since = wall_milliseconds().saturating_sub(FRESH_MILLISECONDS);
+        let all = self.0.lock();
+        let latest = all.iter().filter_map(|(id, n)| n.samples.back().map(|s| (id, s)));
+        latest
+            .filter(|(_, s)| s.at_milliseconds > since)
+            .map(|(id, s)| (id.clone(), Load { keys: s.keys, bytes: s.bytes }))
+            .collect()
+    }
+
     /// The latest samples of all nodes that still send some.
     pub(super) fn rates(&self) -> Rates {
         let all = self.0.lock();
-        let since = wall_milliseconds().saturating_sub(20_000);
+        let since = wall_milliseconds().saturating_sub(FRESH_MILLISECONDS);
         let latest = all.values().filter_map(|n| n.samples.back()).filter(|s| s.at_milliseconds > since);
         let mut rates = Rates::default();
         for s in latest {
@@ -318,6 +338,17 @@ mod tests {
         let total = h.json(None);
         assert_eq!(total["points"].as_array().map(Vec::len), Some(2));
         assert_eq!(h.json(Some("a"))["points"][0]["gets"], 10.0);
+    }
+
+    #[test]
+    fn what_a_node_holds_is_in_its_latest_sample_while_that_is_fresh() {
+        let h = History::default();
+        let now = wall_milliseconds();
+        let holds =
+            |at_milliseconds, keys| Sample { keys, bytes: 2 * keys, ..sample(at_milliseconds, 0, None) };
+        h.add(&node("a"), [holds(now - 5000, 7), holds(now, 8)]);
+        h.add(&node("gone"), [holds(now - FRESH_MILLISECONDS - 1000, 9)]);
+        assert_eq!(h.loads(), BTreeMap::from([("a".to_owned(), Load { keys: 8, bytes: 16 })]));
     }
 
     #[test]

@@ -61,11 +61,11 @@ pub(super) fn begin(dashboard: Arc<Dashboard>, place: OwnedSemaphorePermit) -> S
     Stream { pieces, _place: place }
 }
 
-/// Leaves the members of a large ring out of a state, unless it is time for them or one has changed.
+/// Leaves the members of a large ring out of a state, unless it is time for them or one has changed its state.
 #[derive(Debug, Default)]
 struct Thinning {
     states: u32,
-    told: Vec<[Json; 4]>,
+    told: Vec<[Json; 2]>,
 }
 
 impl Thinning {
@@ -74,8 +74,8 @@ impl Thinning {
         if members.len() <= MEMBERS_ALWAYS_MAX {
             return;
         }
-        let lasting = ["node", "state", "keys", "bytes"];
-        let now: Vec<[Json; 4]> = members.iter().map(|m| lasting.map(|name| m[name].clone())).collect();
+        let lasting = ["node", "state"];
+        let now: Vec<[Json; 2]> = members.iter().map(|m| lasting.map(|name| m[name].clone())).collect();
         self.states = (self.states + 1) % STATES_PER_MEMBERS;
         if now == self.told && self.states != 0 {
             if let Some(o) = state.as_object_mut() {
@@ -133,18 +133,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn state(n: usize, keys: u64, heard_ago: u64) -> Json {
-        let one =
-            |i| json!({ "node": i, "state": "alive", "keys": keys, "bytes": 1, "heard_ago": heard_ago });
+    fn state(n: usize, dead: usize, keys: u64) -> Json {
+        let one = |i| json!({ "node": i, "state": if i < dead { "dead" } else { "alive" }, "keys": keys });
         json!({ "status": 1, "members": (0..n).map(one).collect::<Vec<_>>() })
     }
 
     #[test]
     fn the_members_of_a_large_ring_are_told_when_one_has_changed_and_now_and_then() {
-        let told = |n: usize, steps: &[(u64, u64)]| -> Vec<bool> {
+        let told = |n: usize, steps: &[(usize, u64)]| -> Vec<bool> {
             let mut thinning = Thinning::default();
-            let one = |(keys, heard): &(u64, u64)| {
-                let mut s = state(n, *keys, *heard);
+            let one = |(dead, keys): &(usize, u64)| {
+                let mut s = state(n, *dead, *keys);
                 thinning.thin(&mut s);
                 assert_eq!(s["status"], 1);
                 s.get("members").is_some()

@@ -2,11 +2,13 @@
 //!
 //! Keeps:
 //! 1. A page asks nobody but the node that served it, and runs no script but the files here.
-//! 2. What changes something is asked by POST with JSON, which no foreign page can send.
+//! 2. What changes something is asked by POST with JSON, which no foreign page can send, or by a form that no browser
+//!    has sent.
 //!
 //! Relies on: the facts of `crate::facts`, which the command line prints too.
 
 mod assets;
+mod forms;
 mod history;
 mod hot_keys;
 mod journal;
@@ -35,11 +37,15 @@ use proto::v1::{self, LeaveRequest, LocateRequest, MembersRequest, RingRequest, 
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 /// Dashboards that may look at one node at once.
 const VIEWERS_MAX: usize = 64;
+/// Where Scalaris' first page takes its forms.
+const FORMS: &str = "/index.yaws";
+const HTML: &str = "text/html; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -91,6 +97,9 @@ impl Dashboard {
                 self.act(verb, request).await
             };
             return respond(code, "application/json", json.to_string());
+        }
+        if request.method() == Method::POST && path == FORMS {
+            return self.form(request).await;
         }
         if !is_read {
             let report = wrong_method(request.method(), &path);
@@ -229,6 +238,35 @@ impl Dashboard {
             "transact" => transact::answer(&self.api, &body).await,
             verb => keys::answer(&self.api, verb, &body).await,
         }
+    }
+
+    /// One of the forms of Scalaris' first page.
+    async fn form<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let began = Instant::now();
+        let refused = |r: &Report| respond(r.code.http, "text/plain; charset=utf-8", format!("{r}\n"));
+        if let Err(report) = forms::check_sender(request.headers()) {
+            return refused(&report);
+        }
+        // Each byte may have been written as three.
+        let limit = 3 * self.api.info().message_bytes_max();
+        let body = match Limited::new(request.into_body(), limit).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(e) => return refused(&forms::malformed(e.to_string())),
+        };
+        let form = match core::str::from_utf8(&body)
+            .map_err(|e| forms::malformed(e.to_string()))
+            .and_then(forms::parse)
+        {
+            Ok(form) => form,
+            Err(report) => return refused(&report),
+        };
+        let answer = forms::answer(&self.api, &form).await;
+        let replicas = self.readiness.status().await.map_or(0, |s| u64::from(s.replication_factor));
+        respond(200, HTML, forms::page(began.elapsed(), &forms::term(&form, &answer, replicas)))
     }
 
     async fn locate(&self, body: &Json) -> keys::Answer {

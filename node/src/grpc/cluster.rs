@@ -53,6 +53,12 @@ fn findings(s: &NodeStatus) -> Vec<String> {
     if s.phase == Phase::Member && !s.is_fully_replicated {
         out.push(format!("not every key has all its {} replicas", s.replication_factor));
     }
+    if s.phase == Phase::Member && s.intervals_without_quorum > 0 {
+        out.push(format!(
+            "{} of {} intervals have no quorum: their keys can be neither read nor changed",
+            s.intervals_without_quorum, s.intervals
+        ));
+    }
     if let Some(ring) = s.foreign_ring {
         out.push(format!("another ring with data, {ring}, answers at an address of this ring"));
     }
@@ -139,7 +145,14 @@ impl Cluster for Api {
         let reply = self.ask(Ask::Members).await?;
         let Reply::Members(mut views) = reply else { return Err(unexpected(&reply).into()) };
         views.sort_by_key(|v| v.info.node.id);
-        let members = views.iter().map(|v| member(v, me)).collect();
+        let mut members: Vec<v1::Member> = views.iter().map(|v| member(v, me)).collect();
+        // Members tell each other of large changes only; what was asked of them for the history is newer.
+        let loads = self.info.history.loads();
+        for m in members.iter_mut().filter(|m| !m.is_self) {
+            if let Some(load) = m.node.as_ref().and_then(|n| loads.get(&n.id)) {
+                (m.keys, m.bytes) = (load.keys, load.bytes);
+            }
+        }
         Ok(Response::new(v1::MembersResponse { members }))
     }
 

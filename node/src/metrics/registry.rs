@@ -76,6 +76,12 @@ pub const METRICS: &[Metric] = &[
     metric(Gauge, "kvnode_intervals_under_replicated", &[], "Intervals with a slot that has no live owner"),
     metric(
         Gauge,
+        "kvnode_intervals_without_quorum",
+        &[],
+        "Intervals whose keys can be neither read nor changed: too few slots have a live owner",
+    ),
+    metric(
+        Gauge,
         "kvnode_foreign_ring",
         &[],
         "1 if another ring with data answers at an address of this one",

@@ -62,6 +62,7 @@ fn status(e: &mut Exposition, s: &Status) {
     e.count("kvnode_members", &["lost"], wide(s.members_lost));
     e.count("kvnode_tolerated_failures", &[], wide(s.tolerated_failures));
     e.count("kvnode_fully_replicated", &[], u64::from(s.is_fully_replicated));
+    e.count("kvnode_intervals_without_quorum", &[], wide(s.intervals_without_quorum));
     e.count("kvnode_lineage", &[], s.lineage);
     e.count("kvnode_foreign_ring", &[], u64::from(s.foreign_ring.is_some()));
     e.count("kvnode_keys", &[], s.keys);

@@ -190,6 +190,8 @@ impl Map {
             members_suspected: 0,
             tolerated_failures: 0,
             is_fully_replicated: true,
+            intervals: 1,
+            intervals_without_quorum: 0,
             keys: u64::try_from(self.records.len()).unwrap(),
             bytes: 100,
             bytes_max: 1 << 30,
