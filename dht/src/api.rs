@@ -309,6 +309,8 @@ pub struct Status {
     pub members_alive: usize,
     /// Members suspected or dead and not yet forgotten.
     pub members_lost: usize,
+    /// Those of them that are suspected only.
+    pub members_suspected: usize,
     /// How many more nodes may fail at once without any key losing its quorum, as far as this node sees.
     pub tolerated_failures: usize,
     /// Whether every position has a live complete owner, as far as this node sees.

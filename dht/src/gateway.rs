@@ -12,6 +12,7 @@
 
 use crate::api::{Failure, Phase, Reply, RequestId};
 use crate::counters::RoundKind;
+use crate::hints::Hints;
 use crate::homes::Lookup;
 use crate::message::{Answer, Attempt, Denied, Era, Message, Operation, Sighting, SlotSet};
 use crate::node::DhtNode;
@@ -21,7 +22,6 @@ use crate::tx::Ticket;
 use core::time::Duration;
 use rand_core::RngCore;
 use ring::{Extent, NodeId, NodeRef, Offset, Slot, Time};
-use std::collections::BTreeMap;
 use store::{Ballot, Change, Key, Record, Refusal, SessionId, Stamp, Value};
 
 /// How long a direct read waits before it goes to the home.
@@ -32,14 +32,6 @@ const BACKOFF_MIN: Duration = Duration::from_millis(4);
 const LEFT_WAIT: Duration = Duration::from_millis(150);
 /// The longest pause.
 const BACKOFF_MAX: Duration = Duration::from_millis(100);
-
-#[derive(Clone, Copy, Debug)]
-struct HomeHint {
-    hi: Offset,
-    node: Option<NodeRef>,
-    ballot: Option<Ballot>,
-    known: u64,
-}
 
 #[derive(Clone, Debug)]
 struct Seen {
@@ -102,7 +94,7 @@ pub(crate) struct Gateway {
     free: Vec<usize>,
     by_session: Lookup<u64, usize>,
     by_rpc: Lookup<u64, usize>,
-    hints: Vec<BTreeMap<Offset, HomeHint>>,
+    pub(crate) hints: Hints,
     pub(crate) next_scan: Option<Time>,
     pub(crate) open_count: usize,
 }
@@ -110,59 +102,6 @@ pub(crate) struct Gateway {
 impl Gateway {
     fn schedule(&mut self, at: Time) {
         self.next_scan = Some(self.next_scan.map_or(at, |n| n.min(at)));
-    }
-
-    fn hint(&self, home: Slot, offset: Offset) -> Option<HomeHint> {
-        let (_, h) = self.hints.get(usize::from(home))?.range(..=offset).next_back()?;
-        (offset <= h.hi).then_some(*h)
-    }
-
-    /// Notes what an answer says of a home interval; a chosen n stays known for what it was said of.
-    fn learn(
-        &mut self,
-        home: Slot,
-        extent: Extent,
-        node: Option<NodeRef>,
-        ballot: Option<Ballot>,
-        known: u64,
-    ) {
-        while self.hints.len() <= usize::from(home) {
-            self.hints.push(BTreeMap::new());
-        }
-        let Some(map) = self.hints.get_mut(usize::from(home)) else { return };
-        if let Some(h) = map.get_mut(&extent.lo)
-            && h.hi == extent.hi
-        {
-            (h.node, h.ballot, h.known) = (node, ballot, h.known.max(known));
-            return;
-        }
-        let start = map.range(..=extent.lo).next_back().map_or(extent.lo, |(lo, _)| *lo);
-        let hit: Vec<(Offset, HomeHint)> = map
-            .range(start..=extent.hi)
-            .filter(|(lo, h)| Extent::new(**lo, h.hi).intersect(&extent).is_some())
-            .map(|(lo, h)| (*lo, *h))
-            .collect();
-        let mut best = known;
-        for (lo, h) in hit {
-            let old = Extent::new(lo, h.hi);
-            map.remove(&lo);
-            if old.covers(&extent) {
-                best = best.max(h.known);
-            }
-            for rest in old.minus(&extent) {
-                map.insert(rest.lo, HomeHint { hi: rest.hi, ..h });
-            }
-        }
-        map.insert(extent.lo, HomeHint { hi: extent.hi, node, ballot, known: best });
-    }
-
-    /// Forgets that a node is home of anything.
-    pub(crate) fn forget_node(&mut self, id: NodeId) {
-        for h in self.hints.iter_mut().flat_map(|m| m.values_mut()) {
-            if h.node.is_some_and(|n| n.id == id) {
-                (h.node, h.ballot) = (None, None);
-            }
-        }
     }
 }
 
@@ -404,7 +343,7 @@ impl DhtNode {
 
     /// Who seems to be home.
     pub(crate) fn likely_home(&self, home: Slot, offset: Offset) -> Option<NodeRef> {
-        let hinted = self.gateway.hint(home, offset).and_then(|h| h.node);
+        let hinted = self.gateway.hints.get(home, offset).and_then(|h| h.node);
         let owner = || {
             let r = self.ctx.space.replicas();
             (0..r).find_map(|k| self.ctx.live_owner((home + k) % r, offset))
@@ -418,7 +357,7 @@ impl DhtNode {
         let Some(s) = self.gateway.sessions.get(index) else { return };
         let Some(open) = s.open.as_ref() else { return };
         let (session, seq, home, offset) = (s.id, s.seq, open.home, open.offset);
-        let hint = self.gateway.hint(home, offset);
+        let hint = self.gateway.hints.get(home, offset);
         let target = self.likely_home(home, offset);
         let deadline = now + self.ctx.config.attempt_timeout;
         let Some(target) = target else {
@@ -481,30 +420,15 @@ impl DhtNode {
         known: u64,
         answer: Answer,
     ) {
-        match &answer {
-            Answer::NotHome { hint: Some((node, b)) } => {
-                self.gateway.learn(home, extent, Some(*node), *b, known);
-            }
-            Answer::NotHome { hint: None } => self.gateway.learn(home, extent, None, None, known),
-            Answer::Behind { floor } => {
-                self.gateway.learn(home, extent, Some(from), ballot, known.max(*floor))
-            }
-            Answer::Done { .. }
-            | Answer::Nothing { .. }
-            | Answer::Refused { .. }
-            | Answer::Value { .. }
-            | Answer::Busy
-            | Answer::Full
-            | Answer::Locked
-            | Answer::Unknown => {
-                self.gateway.learn(home, extent, ballot.map(|_| from), ballot, known);
-            }
-        }
+        self.gateway.hints.learn_of(home, extent, from, ballot, known, &answer);
         let Some(index) = self.gateway.by_session.get(&session.0).copied() else { return };
         let Some(s) = self.gateway.sessions.get_mut(index).filter(|s| s.seq == seq) else { return };
         let Some(open) = s.open.as_mut() else { return };
         let is_current = open.attempt == attempt && matches!(open.stage, Stage::Asked { .. });
-        let is_negative = !matches!(answer, Answer::Done { .. } | Answer::Value { .. } | Answer::Unknown);
+        let is_negative = !matches!(
+            answer,
+            Answer::Done { .. } | Answer::Value { .. } | Answer::Unknown | Answer::Forgotten
+        );
         if is_negative && self.ctx.is_planted(Plant::OneNegativeIsDefinite) {
             open.outstanding.clear();
         }
@@ -573,6 +497,13 @@ impl DhtNode {
                     self.pause(index);
                 }
             }
+            Answer::Forgotten => {
+                // No other home knows more, and none will later: there is nothing to wait for.
+                if is_current {
+                    let waited = self.ctx.now.since(open.began);
+                    self.finish(index, Reply::Failed(Failure::Unknown { waited }));
+                }
+            }
         }
     }
 
@@ -637,7 +568,7 @@ impl DhtNode {
                     Stage::Reading { .. } => self.read_at_home(index),
                     Stage::Pausing | Stage::Asked { .. } => {
                         if let Stage::Asked { target } = open.stage {
-                            self.gateway.forget_node(target);
+                            self.gateway.hints.forget_node(target);
                         }
                         self.next_attempt(index);
                     }
@@ -668,7 +599,7 @@ impl DhtNode {
     }
 
     fn ask_another(&mut self, id: NodeId, wait: Duration) {
-        self.gateway.forget_node(id);
+        self.gateway.hints.forget_node(id);
         let at = self.ctx.now + wait;
         for s in &mut self.gateway.sessions {
             if let Some(open) = s.open.as_mut()

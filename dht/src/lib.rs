@@ -17,6 +17,7 @@ mod fill;
 mod frozen;
 mod gateway;
 mod handover;
+mod hints;
 mod homes;
 mod insight;
 mod joining;

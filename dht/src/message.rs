@@ -232,8 +232,10 @@ pub enum Answer {
     Full,
     /// Definite: not executed, a transaction holds the key.
     Locked,
-    /// An Accept was sent and its outcome is not known here, or was forgotten.
+    /// An Accept was sent and its outcome is not known here; the next home can tell.
     Unknown,
+    /// It was executed or not, and what could tell is forgotten: nobody ever knows.
+    Forgotten,
 }
 
 /// An entry of a page of registers.

@@ -345,6 +345,7 @@ impl DhtNode {
             }
             MemberEvent::Suspected(id) => {
                 self.on_suspected(id);
+                self.refuse_unheard();
                 self.is_duty_due = true;
                 self.tell_member(id, Event::MemberSuspected);
             }
@@ -584,6 +585,7 @@ impl DhtNode {
         let alive: Vec<SocketAddr> = self.ctx.members.live_infos().map(|m| m.node.addr).collect();
         // A newer process at the same address has taken its place.
         let lost = self.ctx.members.lost().filter(|m| !alive.contains(&m.node.addr)).count();
+        let suspected = self.ctx.members.iter().filter(|m| m.is_suspected).count();
         let strength = self.strength_of_pieces();
         Status {
             node: self.ctx.me,
@@ -591,7 +593,8 @@ impl DhtNode {
             ring: self.ctx.ring,
             replication_factor: self.ctx.space.replicas(),
             members_alive: alive.len(),
-            members_lost: lost + self.ctx.members.iter().filter(|m| m.is_suspected).count(),
+            members_lost: lost + suspected,
+            members_suspected: suspected,
             tolerated_failures: strength.tolerated_failures,
             is_fully_replicated: strength.under_replicated == 0,
             keys: u64::try_from(self.acceptors.keys()).unwrap_or(0),

@@ -104,7 +104,7 @@ plants! {
     OldReignExecuted = "4",
     /// The floor of an absent key is not kept.
     AbsentFloorForgotten = "4",
-    /// A home tells the last n drawn as if it were chosen.
+    /// A home tells the last n drawn as if it were chosen, and executes under an n that the sender may know already.
     KnownAnyN = "4",
     /// A later attempt knows what was learned after the first one.
     KnownRises = "4",

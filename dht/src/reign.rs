@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use store::{Ballot, Key, OpEntry, Record, SessionId, Stamp, Value};
 
-/// Sessions whose dropped operation ids a reign remembers.
+/// Sessions whose dropped operation ids a reign remembers, and keys whose former floor.
 const EVICTED_MAX: usize = 65_536;
 /// Keys that a reign remembers to be absent.
 const ABSENT_MAX: usize = 65_536;
@@ -119,6 +119,19 @@ impl KeyState {
     }
 }
 
+/// What a reign remembers of the operation ids of one session that records dropped under it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evicted {
+    /// The highest seq that was dropped.
+    pub(crate) seq: u64,
+    /// The n under which that was executed.
+    pub(crate) n: u64,
+    /// Whether its answer is not known: there was more than n in it, which is not kept, or it may not be chosen.
+    pub(crate) is_untold: bool,
+    /// The highest n of any that was dropped.
+    top: u64,
+}
+
 /// Where a reign stands.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
@@ -153,8 +166,11 @@ pub(crate) struct Reign {
     pub(crate) floor: Stamp,
     /// First attempts that know less may be repetitions of what was executed and forgotten under this reign.
     pub(crate) first_floor: u64,
-    /// Dropped operation ids: the highest seq executed under this reign, by session.
-    pub(crate) evicted: BTreeMap<SessionId, (u64, u64)>,
+    /// Operation ids that records dropped under this reign, by session.
+    pub(crate) evicted: BTreeMap<SessionId, Evicted>,
+    /// The floors that keys had before they dropped their first operation id under this reign: of what was executed
+    /// above, all that the record does not have is in `evicted`.
+    pub(crate) floors: BTreeMap<(Offset, Key), u64>,
     /// Keys known to be absent.
     pub(crate) absent: BTreeMap<(Offset, Key), ()>,
     pub(crate) keys: BTreeMap<(Offset, Key), KeyState>,
@@ -199,6 +215,7 @@ impl Reign {
             floor: Stamp::ZERO,
             first_floor: 0,
             evicted: BTreeMap::new(),
+            floors: BTreeMap::new(),
             absent: BTreeMap::new(),
             keys: BTreeMap::new(),
             readers: VecDeque::new(),
@@ -234,20 +251,34 @@ impl Reign {
         self.absent.remove(at);
     }
 
-    /// Remembers an operation id that a record forgets under this reign.
-    pub(crate) fn note_evicted(&mut self, gone: &OpEntry) {
-        if self.evicted.len() >= EVICTED_MAX {
-            let top = self.evicted.values().map(|(_, n)| *n).max().unwrap_or(0);
+    /// Remembers an operation id that the record of a key forgets under this reign; `floor` is its floor before.
+    pub(crate) fn note_evicted(&mut self, at: &(Offset, Key), floor: u64, gone: &OpEntry) {
+        if self.evicted.len() >= EVICTED_MAX || self.floors.len() >= EVICTED_MAX {
+            let top = self.evicted.values().map(|e| e.top).max().unwrap_or(0);
             self.first_floor = self.first_floor.max(top);
             self.evicted.clear();
+            self.floors.clear();
+        }
+        // The floor of the moment is as good as an earlier one, and no worse for being noted late.
+        if !self.floors.contains_key(at) {
+            self.floors.insert(at.clone(), floor);
         }
         let e = self.evicted.entry(gone.session).or_default();
-        *e = (e.0.max(gone.seq), e.1.max(gone.n));
+        if gone.seq > e.seq {
+            (e.seq, e.n, e.is_untold) = (gone.seq, gone.n, gone.result.is_some());
+        }
+        e.top = e.top.max(gone.n);
     }
 
-    /// Whether this or a later operation of the session was executed and forgotten under this reign.
-    pub(crate) fn was_evicted(&self, session: SessionId, seq: u64) -> bool {
-        self.evicted.get(&session).is_some_and(|(s, _)| *s >= seq)
+    /// What was forgotten under this reign of an operation, or of a later one of its session.
+    pub(crate) fn evicted_from(&self, session: SessionId, seq: u64) -> Option<Evicted> {
+        self.evicted.get(&session).copied().filter(|e| e.seq >= seq)
+    }
+
+    /// The n above which nothing that was executed on the key is forgotten without being in `evicted`; `floor` is
+    /// that of its record.
+    pub(crate) fn floor_of(&self, at: &(Offset, Key), floor: u64) -> u64 {
+        self.floors.get(at).map_or(floor, |f| floor.min(*f))
     }
 
     /// Takes out what waits behind a lock.
@@ -296,6 +327,7 @@ impl Reign {
             configuration: self.configuration.clone(),
             phase,
             evicted: self.evicted.clone(),
+            floors: self.floors.split_off(&cut),
             absent: self.absent.split_off(&cut),
             keys: self.keys.split_off(&cut),
             readers: high,

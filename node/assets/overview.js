@@ -23,7 +23,7 @@ function health(state) {
   const isSilent = state.members.some((m) => m.state === "suspected");
   if (s.phase !== "member" || !s.fully_replicated || isSilent) return ["bad", s.findings];
   if (s.findings.length) return ["note", s.findings];
-  if (s.tolerated_failures > 0) return ["good", ["Every key has all its replicas on live nodes."]];
+  if (s.tolerated_failures > 0) return ["good", ["Every key has all its replicas on live nodes.", ...s.notes]];
   const missing = s.replication_factor === 1 ? "keys have one replica only" : "a third node would make the ring survive a loss";
   return ["note", [`No node may be lost: ${missing}.`]];
 }

@@ -35,6 +35,16 @@ pub fn sentence(s: &v1::StatusResponse) -> String {
     )
 }
 
+/// What is worth knowing and asks for nothing, a sentence each.
+pub fn notes(s: &v1::StatusResponse) -> Vec<String> {
+    let is_replaced = s.members_lost > 0 && s.fully_replicated && s.findings.is_empty();
+    let who = || plural(s.members_lost, "member");
+    is_replaced
+        .then(|| format!("{} lost in the last hour; all replicas have been replaced", who()))
+        .into_iter()
+        .collect()
+}
+
 /// The node and its ring in short.
 pub fn status(s: &v1::StatusResponse) -> Json {
     json!({
@@ -46,7 +56,7 @@ pub fn status(s: &v1::StatusResponse) -> Json {
         "fully_replicated": s.fully_replicated, "keys": s.keys, "bytes": s.bytes, "bytes_max": s.bytes_max,
         "pieces": s.pieces, "operations_open": s.operations_open, "foreign_ring": s.foreign_ring,
         "lineage": s.lineage,
-        "findings": s.findings,
+        "findings": s.findings, "notes": notes(s),
     })
 }
 

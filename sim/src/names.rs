@@ -37,7 +37,7 @@ variants! { "Why an acceptor did not grant a request.", denied, DENIED, Denied, 
 }
 
 variants! { "Answers of homes.", answer, ANSWERS, Answer, Answer, "answer ":
-    0 Done 1 Nothing 2 Refused 3 Value 4 NotHome 5 Behind 6 Busy 7 Full 8 Locked 9 Unknown
+    0 Done 1 Nothing 2 Refused 3 Value 4 NotHome 5 Behind 6 Busy 7 Full 8 Locked 9 Unknown 10 Forgotten
 }
 
 #[cfg(test)]
@@ -54,6 +54,6 @@ mod tests {
         assert_eq!(message(&g), (5, "Gossip"));
         assert_eq!(MESSAGES[5], "message Gossip");
         assert_eq!((denied(&Denied::StillHeard).0, DENIED.len()), (6, 7));
-        assert_eq!((answer(&Answer::Unknown).0, ANSWERS.len()), (9, 10));
+        assert_eq!((answer(&Answer::Unknown).0, ANSWERS.len()), (9, 11));
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! Source: `docs/protocol.md`, section 2 (Requests).
 
-use crate::message::{Denied, Message, SlotSet};
+use crate::message::{Answer, Attempt, Denied, Message, SlotSet};
 use crate::node::DhtNode;
+use crate::reign::{Origin, Phase};
 use core::time::Duration;
 use paxos::Configuration;
 use ring::{Extent, NodeRef, Offset, Slot};
@@ -78,6 +79,36 @@ impl DhtNode {
             }
         }
         voters
+    }
+
+    /// Whether a quorum of the acceptors of `offset` is here or not suspected.
+    pub(super) fn is_quorum_heard(&self, offset: Offset) -> bool {
+        let is_heard = |slot: &Slot| {
+            self.acceptors.find(*slot, offset).is_some()
+                || self.ctx.owner_or_guess(*slot, offset).is_some_and(|o| self.ctx.is_live(o.id))
+        };
+        self.ctx.space.slots().filter(is_heard).count() >= self.ctx.space.quorum()
+    }
+
+    /// Answers what waits and was not sent in an Accept as not executed, where no quorum is heard any more.
+    pub(crate) fn refuse_unheard(&mut self) {
+        for rat in self.homes.reigns.keys() {
+            let Some(lo) = self.homes.reigns.get(rat).map(|r| r.extent.lo) else { continue };
+            if self.is_quorum_heard(lo) {
+                continue;
+            }
+            let Some(r) = self.homes.reigns.get_mut(rat) else { continue };
+            let mut waiting: Vec<(NodeRef, Attempt)> = Vec::new();
+            if let Phase::Seeking { waiting: w, .. } = &mut r.phase {
+                waiting.extend(w.drain(..));
+            }
+            for k in r.keys.values_mut() {
+                waiting.extend(k.queue.drain(..));
+            }
+            for (from, a) in waiting {
+                self.answer_for(rat, Origin::of(from, &a), Answer::NotHome { hint: None });
+            }
+        }
     }
 
     /// Learns what a refusal teaches, and says what is left to do.

@@ -76,12 +76,14 @@ impl DhtNode {
             r.keys.get(&at).and_then(|k| k.flights.back()).filter(|f| !f.is_chosen).map_or(0, |f| f.n);
         while let Some((from, a)) = ops.pop_front() {
             let origin = Origin::of(from, &a);
-            if !a.operation.is_read() {
+            if !a.operation.is_read() && !self.ctx.is_planted(Plant::KnownAnyN) {
                 // A reign that has ended unawares may meet what its successor taught the sender. Executed under a lower n
                 // it could be forgotten with a floor that the sender's next attempt passes, and run twice.
                 self.ctx.meet_n(a.known);
             }
-            let mut room = self.room();
+            let Some(r) = self.homes.reigns.get(rat) else { return };
+            let floor = r.floor_of(&at, record.ops_floor());
+            let mut room = self.room(floor);
             if self.ctx.is_planted(Plant::NPerKey) {
                 room.n = record.version + 1;
             }
@@ -107,10 +109,11 @@ impl DhtNode {
                 Decision::Write(w) => {
                     let n = self.ctx.draw_n();
                     let was_locked = record.lock().is_some();
+                    let floor = record.ops_floor();
                     record = w.record;
                     upto = n.max(upto);
                     last_n = Some(n);
-                    w.gone.iter().for_each(|g| r.note_evicted(g));
+                    w.gone.iter().for_each(|g| r.note_evicted(&at, floor, g));
                     waiters.push(Waiter { origin, version: w.version, result: w.result });
                     if was_locked && record.lock().is_none() {
                         // Whoever waited behind the lock comes before whoever came later.
@@ -134,11 +137,12 @@ impl DhtNode {
         }
     }
 
-    fn room(&self) -> Room {
+    fn room(&self, floor: u64) -> Room {
         Room {
             is_memory_full: self.is_memory_full,
             value_bytes_max: self.ctx.config.value_bytes_max,
             n: self.ctx.next_n(),
+            floor,
             planted: self.ctx.planted(),
         }
     }

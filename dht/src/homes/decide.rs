@@ -41,6 +41,8 @@ pub(crate) struct Room {
     pub(crate) value_bytes_max: usize,
     /// The number under which a record would be written.
     pub(crate) n: u64,
+    /// Of what was executed above it, all that the record has forgotten was forgotten under this reign.
+    pub(crate) floor: u64,
     /// A rule that a test breaks.
     pub(crate) planted: Option<Plant>,
 }
@@ -59,7 +61,7 @@ pub(crate) fn decide(reign: &Reign, record: &Record, a: &Attempt, room: Room) ->
         Operation::Tx(c) => return decide_tx(reign, record, a, c, room, is_blocked),
         Operation::Change(c) => c,
     };
-    if let Some(known) = repeated(reign, record, a, room.planted) {
+    if let Some(known) = repeated(reign, record, a, room) {
         return known;
     }
     if is_blocked {
@@ -100,7 +102,7 @@ fn decide_tx(
     is_blocked: bool,
 ) -> Decision {
     if !change.is_repeatable()
-        && let Some(known) = repeated(reign, record, a, room.planted)
+        && let Some(known) = repeated(reign, record, a, room)
     {
         return known;
     }
@@ -147,8 +149,8 @@ pub(crate) fn read_of(record: &Record, operation: &Operation) -> Answer {
 }
 
 /// The answer to an operation that was executed before, or may have been.
-fn repeated(reign: &Reign, record: &Record, a: &Attempt, planted: Option<Plant>) -> Option<Decision> {
-    if planted != Some(Plant::OpsNotLooked)
+fn repeated(reign: &Reign, record: &Record, a: &Attempt, room: Room) -> Option<Decision> {
+    if room.planted != Some(Plant::OpsNotLooked)
         && let Some(e) = record.ops.as_ref().and_then(|o| o.get(a.session))
     {
         if e.seq == a.seq {
@@ -156,27 +158,27 @@ fn repeated(reign: &Reign, record: &Record, a: &Attempt, planted: Option<Plant>)
             return Some(Decision::Confirmed(done, Answer::Unknown));
         }
         if e.seq > a.seq {
-            return Some(Decision::Now(Answer::Unknown));
+            return Some(Decision::Now(Answer::Forgotten));
         }
     }
-    if a.is_first {
-        // Its reign is this one, so only what was executed and forgotten under it can be a repetition.
-        if planted == Some(Plant::FirstFloorIgnored) {
-            return None;
-        }
-        if reign.was_evicted(a.session, a.seq) {
-            return Some(Decision::Now(Answer::Unknown));
-        }
-        if a.known < reign.first_floor {
-            let behind = Answer::Behind { floor: reign.first_floor };
-            return Some(Decision::Confirmed(behind, Answer::NotHome { hint: None }));
-        }
-    } else if planted != Some(Plant::OpsFloorIgnored)
-        && (a.known < record.ops_floor() || reign.was_evicted(a.session, a.seq))
-    {
-        return Some(Decision::Now(Answer::Unknown));
+    let is_ignored = if a.is_first { Plant::FirstFloorIgnored } else { Plant::OpsFloorIgnored };
+    if room.planted == Some(is_ignored) {
+        return None;
     }
-    None
+    if let Some(e) = reign.evicted_from(a.session, a.seq) {
+        if e.seq == a.seq && !e.is_untold {
+            let done = Answer::Done { version: e.n, result: None };
+            return Some(Decision::Confirmed(done, Answer::Unknown));
+        }
+        return Some(Decision::Now(Answer::Forgotten));
+    }
+    // The reign of a first attempt is this one, so only what was executed and forgotten under it can be a repetition.
+    if a.is_first && a.known < reign.first_floor {
+        let behind = Answer::Behind { floor: reign.first_floor };
+        return Some(Decision::Confirmed(behind, Answer::NotHome { hint: None }));
+    }
+    // What has executed a later one may have been forgotten before this reign, and then it is for ever.
+    (!a.is_first && a.known < room.floor).then_some(Decision::Now(Answer::Forgotten))
 }
 
 /// The record that `a` writes under `n`, and the operation id that it forgets for it.
@@ -198,16 +200,21 @@ fn written(
 mod tests {
     use super::*;
     use paxos::Configuration;
-    use ring::{Extent, NodeId, RingId, Time};
+    use ring::{Extent, NodeId, Offset, RingId, Time};
     use std::sync::Arc;
     use store::{Ballot, Condition, Intent, Key, OpId, Seen, SessionId, TxId};
 
-    const ROOM: Room = Room { is_memory_full: false, value_bytes_max: 1 << 20, n: 1 << 20, planted: None };
+    const ROOM: Room =
+        Room { is_memory_full: false, value_bytes_max: 1 << 20, n: 1 << 20, floor: 0, planted: None };
 
     fn reign() -> Reign {
         let configuration = Arc::new(Configuration::new(RingId(1), 1, Vec::new()));
         let ballot = Ballot { counter: 1, node: NodeId(1) };
         Reign::seeking(0, Extent::new(0, 99), ballot, configuration, 0, 1, 1, Time(0))
+    }
+
+    fn at() -> (Offset, Key) {
+        (7, Key::new(b"key"))
     }
 
     fn put(seq: u64, known: u64, is_first: bool) -> Attempt {
@@ -231,7 +238,8 @@ mod tests {
     }
 
     fn of(reign: &Reign, record: &Record, a: &Attempt) -> String {
-        match decide(reign, record, a, ROOM) {
+        let floor = reign.floor_of(&at(), record.ops_floor());
+        match decide(reign, record, a, Room { floor, ..ROOM }) {
             Decision::Blocked => "blocked".to_owned(),
             Decision::Now(answer) => format!("now {answer:?}"),
             Decision::Confirmed(answer, otherwise) => format!("confirmed {answer:?} or {otherwise:?}"),
@@ -245,7 +253,7 @@ mod tests {
         for is_first in [true, false] {
             let again = of(&r, &record, &put(3, 0, is_first));
             assert_eq!(again, "confirmed Done { version: 20, result: None } or Unknown");
-            assert_eq!(of(&r, &record, &put(2, 0, is_first)), "now Unknown");
+            assert_eq!(of(&r, &record, &put(2, 0, is_first)), "now Forgotten");
             assert_eq!(of(&r, &record, &put(4, 0, is_first)), "write");
         }
     }
@@ -255,7 +263,7 @@ mod tests {
         let r = reign();
         let aged = record().aged(20).expect("its entry is old");
         assert!(aged.ops.is_none(), "at rest there is nothing but the value");
-        assert_eq!(of(&r, &aged, &put(3, 19, false)), "now Unknown");
+        assert_eq!(of(&r, &aged, &put(3, 19, false)), "now Forgotten");
         assert_eq!(of(&r, &aged, &put(4, 20, false)), "write");
         // The floor outlives the next change.
         let next = written(aged, &put(4, 20, true), 30, None, None).0;
@@ -303,12 +311,50 @@ mod tests {
     }
 
     #[test]
-    fn what_was_pushed_out_under_this_reign_is_unknown() {
+    fn what_was_pushed_out_under_this_reign_is_known_without_its_result() {
         let mut r = reign();
-        r.note_evicted(&OpEntry { session: SessionId(5), seq: 9, n: 40, result: None });
+        r.note_evicted(&at(), 0, &OpEntry { session: SessionId(5), seq: 9, n: 40, result: None });
+        let sum = Some(Value::int(3));
+        r.note_evicted(&at(), 40, &OpEntry { session: SessionId(6), seq: 9, n: 50, result: sum });
         for is_first in [true, false] {
-            assert_eq!(of(&r, &record(), &put(9, 60, is_first)), "now Unknown");
+            let done = "confirmed Done { version: 40, result: None } or Unknown";
+            assert_eq!(of(&r, &record(), &put(9, 60, is_first)), done);
+            assert_eq!(of(&r, &record(), &put(8, 60, is_first)), "now Forgotten");
             assert_eq!(of(&r, &record(), &put(10, 60, is_first)), "write");
+            let other = Attempt { session: SessionId(6), ..put(9, 60, is_first) };
+            assert_eq!(of(&r, &record(), &other), "now Forgotten", "the sum was forgotten");
         }
+    }
+
+    /// Ten operations of others, executed under a reign after it synced the record with floor 10.
+    fn pushed_out(r: &mut Reign) -> Record {
+        let mut record = Record { version: 10, value: Some(Value::int(1)), ops: None };
+        for i in 0..10 {
+            let a = Attempt { session: SessionId(100 + i), ..put(1, 10, true) };
+            let floor = record.ops_floor();
+            let (next, gone) = written(record, &a, 20 + i, Some(Value::int(1)), None);
+            gone.iter().for_each(|g| r.note_evicted(&at(), floor, g));
+            record = next;
+        }
+        assert_eq!(record.ops_floor(), 21, "two were forgotten");
+        record
+    }
+
+    #[test]
+    fn operations_of_this_reign_do_not_keep_a_later_attempt_of_an_earlier_one_from_being_decided() {
+        let mut r = reign();
+        let record = pushed_out(&mut r);
+        assert_eq!(of(&r, &record, &put(4, 10, false)), "write", "nothing was forgotten before the reign");
+        assert_eq!(of(&r, &record, &put(4, 9, false)), "now Forgotten");
+        let done = "confirmed Done { version: 21, result: None } or Unknown";
+        assert_eq!(of(&r, &record, &Attempt { session: SessionId(101), ..put(1, 10, false) }), done);
+    }
+
+    #[test]
+    fn what_an_earlier_reign_forgot_is_not_decided() {
+        let mut r = reign();
+        let record = pushed_out(&mut r);
+        assert_eq!(of(&reign(), &record, &put(4, 10, false)), "now Forgotten");
+        assert_eq!(of(&reign(), &record, &put(4, 21, false)), "write");
     }
 }

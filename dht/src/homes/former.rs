@@ -5,7 +5,7 @@
 //!
 //! Source: `docs/protocol.md`, section 3 (Sync).
 
-use crate::reign::Reign;
+use crate::reign::{Evicted, Reign};
 use ring::{Extent, Offset, Slot};
 use std::collections::{BTreeMap, VecDeque};
 use store::{Ballot, Key, SessionId, Stamp};
@@ -25,7 +25,8 @@ struct Former {
     floor: Stamp,
     first_floor: u64,
     chosen_n: u64,
-    evicted: BTreeMap<SessionId, (u64, u64)>,
+    evicted: BTreeMap<SessionId, Evicted>,
+    floors: BTreeMap<(Offset, Key), u64>,
     absent: BTreeMap<(Offset, Key), ()>,
     /// Keys whose last Accept has an unknown outcome.
     open: Vec<(Offset, Key)>,
@@ -58,6 +59,7 @@ impl Formers {
             first_floor: r.first_floor,
             chosen_n: r.chosen_n,
             evicted: r.evicted.clone(),
+            floors: r.floors.clone(),
             absent: if r.absent.len() <= ABSENT_LEFT_MAX { r.absent.clone() } else { BTreeMap::new() },
             open,
         });
@@ -81,8 +83,14 @@ impl Formers {
         r.first_floor = r.first_floor.max(f.first_floor);
         r.chosen_n = r.chosen_n.max(f.chosen_n);
         r.evicted.clone_from(&f.evicted);
-        let is_here = |at: &(Offset, Key)| r.extent.contains(at.0);
+        let extent = r.extent;
+        let is_here = |at: &(Offset, Key)| extent.contains(at.0);
+        r.floors = f.floors.iter().filter(|(at, _)| is_here(at)).map(|(at, f)| (at.clone(), *f)).collect();
         let again: Vec<(Offset, Key)> = f.open.iter().filter(|at| is_here(at)).cloned().collect();
+        if !again.is_empty() {
+            // What was dropped may have been executed by an Accept that is never chosen.
+            r.evicted.values_mut().for_each(|e| e.is_untold = true);
+        }
         r.absent = f.absent.iter().filter(|(at, ())| is_here(at)).map(|(at, ())| (at.clone(), ())).collect();
         again
     }
@@ -96,7 +104,7 @@ mod tests {
     use paxos::Configuration;
     use ring::{NodeId, RingId, Time};
     use std::sync::Arc;
-    use store::Record;
+    use store::{OpEntry, Record};
 
     fn ballot(counter: u64) -> Ballot {
         Ballot { counter, node: NodeId(1) }
@@ -140,6 +148,22 @@ mod tests {
         assert_eq!(formers.inherit(&mut next, ballot(7)), [at(20)]);
         assert_eq!((next.serial, next.first_floor, next.chosen_n), (3, 40, 50));
         assert!(next.is_absent(&at(10)) && !next.is_absent(&at(80)));
+    }
+
+    #[test]
+    fn what_an_ended_reign_dropped_is_told_only_if_all_of_its_accepts_were_chosen() {
+        for is_chosen in [true, false] {
+            let mut ended = reign(7, 3, Extent::new(0, 99));
+            ended.keys.entry(at(20)).or_default().flights.push_back(flight(51, is_chosen));
+            let session = SessionId(5);
+            ended.note_evicted(&at(20), 0, &OpEntry { session, seq: 9, n: 40, result: None });
+            let mut formers = Formers::default();
+            formers.remember(&ended);
+            let mut next = reign(9, 4, Extent::new(0, 99));
+            formers.inherit(&mut next, ballot(7));
+            let dropped = next.evicted_from(session, 9).expect("it was dropped");
+            assert_eq!(dropped.is_untold, !is_chosen);
+        }
     }
 
     #[test]

@@ -146,6 +146,12 @@ impl DhtNode {
     pub(crate) fn on_operation(&mut self, from: NodeRef, mut a: Attempt) {
         a.trace = self.ctx.trace;
         let (home, offset) = self.ctx.space.locate(a.key.as_bytes());
+        if !a.operation.is_read() && !self.is_quorum_heard(offset) {
+            // An Accept would be sent in vain, and make of "not done" an unknown outcome.
+            let at = self.homes.reigns.find(home, offset).map_or(Extent::point(offset), |r| r.extent);
+            self.answer(Origin::of(from, &a), home, at, None, 0, Answer::NotHome { hint: None });
+            return;
+        }
         let mut hint = None;
         if self.homes.reigns.find(home, offset).is_none()
             && let Err(other) = self.begin_reign(home, offset)

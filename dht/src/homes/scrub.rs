@@ -63,8 +63,9 @@ impl DhtNode {
         }
         r.keys.remove(at);
         r.floor = r.floor.max(stamp);
+        let floor = f.record.ops_floor();
         for e in f.record.ops.iter().flat_map(|o| &o.entries) {
-            r.note_evicted(&e);
+            r.note_evicted(at, floor, &e);
         }
         r.note_absent(at.clone());
         let voters = self.voters(at.0, SlotSet::default());
@@ -94,6 +95,8 @@ impl DhtNode {
                 }
                 if let Some(r) = self.homes.reigns.get_mut(rat) {
                     r.first_floor = r.first_floor.max(found.record.ops_floor());
+                    // What is forgotten for its age is noted nowhere else.
+                    r.floors.remove(&found.at);
                 }
                 let n = self.ctx.draw_n();
                 self.send_accept(rat, found.at, n, found.record, Vec::new());

@@ -144,6 +144,10 @@ impl DhtNode {
             found(&s.sightings, self.ctx.is_planted(Plant::SyncIgnoresUnsettled));
         r.floor = r.floor.max(floor);
         self.ctx.meet_n(floor.n);
+        if top.is_none_or(|top| top.ballot != r.ballot) {
+            // Nothing of the key was written under this reign, so the record that is met has a floor of its own.
+            r.floors.remove(&at);
+        }
         let Some(top) = top else {
             r.first_floor = r.first_floor.max(r.floor.n);
             r.note_absent(at.clone());
@@ -161,6 +165,8 @@ impl DhtNode {
         self.ctx.meet_n(record.version);
         r.first_floor = r.first_floor.max(record.ops_floor());
         if is_same {
+            // A quorum holds it settled.
+            r.chosen_n = r.chosen_n.max(top.n);
             if let Some(a) = self.acceptors.find_mut(anchor, at.0) {
                 a.registers.set_mark(at.0, &at.1, serial);
             }

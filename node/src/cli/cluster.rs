@@ -74,9 +74,14 @@ impl Status {
         for f in &s.findings {
             plain.push_str(&format!("finding: {f}\n"));
         }
+        let notes = facts::notes(&s);
+        for n in &notes {
+            plain.push_str(&format!("note: {n}\n"));
+        }
         let json = facts::status(&s);
         let mut table: Vec<Vec<String>> = facts.into_iter().map(|(n, v)| vec![n.to_owned(), v]).collect();
         table.extend(s.findings.iter().map(|f| vec!["finding".to_owned(), f.clone()]));
+        table.extend(notes.into_iter().map(|n| vec!["note".to_owned(), n]));
         let mut output = Output::new(plain, json, rows(&["WHAT", "VALUE"], table));
         if !s.findings.is_empty() {
             output.exit = Exit::Findings;

@@ -46,7 +46,8 @@ fn findings(s: &NodeStatus) -> Vec<String> {
     if s.phase != Phase::Member {
         out.push(format!("the node is {}", phase_text(s.phase)));
     }
-    if s.members_lost > 0 {
+    // Where every replica has a live owner, whoever died has been replaced, and is remembered for a while.
+    if s.members_suspected > 0 || s.members_lost > 0 && !s.is_fully_replicated {
         out.push(format!("{} of {} members do not answer", s.members_lost, s.members_lost + s.members_alive));
     }
     if s.phase == Phase::Member && !s.is_fully_replicated {
@@ -243,5 +244,41 @@ impl Cluster for Api {
             return Ok(Response::new(v1::LeaveResponse { clean: is_clean }));
         }
         Err(Problem::from(not_done("the node did not leave", &reply)).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::NodeId;
+    use std::net::SocketAddr;
+
+    fn status(lost: usize, suspected: usize, is_fully_replicated: bool) -> NodeStatus {
+        NodeStatus {
+            node: NodeRef { id: NodeId(1), addr: SocketAddr::from(([127, 0, 0, 1], 14195)) },
+            phase: Phase::Member,
+            ring: None,
+            replication_factor: 3,
+            members_alive: 4,
+            members_lost: lost,
+            members_suspected: suspected,
+            tolerated_failures: 1,
+            is_fully_replicated,
+            keys: 0,
+            bytes: 0,
+            bytes_max: 1,
+            pieces: 1,
+            operations_open: 0,
+            foreign_ring: None,
+            lineage: 0,
+        }
+    }
+
+    #[test]
+    fn a_lost_member_is_a_finding_until_all_that_it_had_is_replaced() {
+        assert_eq!(findings(&status(1, 1, true)), ["1 of 5 members do not answer"]);
+        let of_loss = ["1 of 5 members do not answer", "not every key has all its 3 replicas"];
+        assert_eq!(findings(&status(1, 0, false)), of_loss);
+        assert!(findings(&status(1, 0, true)).is_empty());
     }
 }

@@ -168,7 +168,7 @@ pub fn failure(f: &Failure, key: &str) -> Problem {
         Failure::Unknown { waited } => r(
             error::OUTCOME_UNKNOWN,
             format!("it is not known whether the operation on key \"{}\" was done", key_text(key)),
-            format!("no answer within {}", duration_text(*waited)),
+            format!("no node could tell within {}", duration_text(*waited)),
             "read the key to see, before you do it again; 'kvnode status' shows missing nodes".into(),
         ),
     };

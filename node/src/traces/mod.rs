@@ -213,7 +213,7 @@ impl Tracer {
             Answer::Locked => ("locked", false),
             Answer::Busy => ("busy", true),
             Answer::Full => ("full", true),
-            Answer::Unknown => ("unknown", true),
+            Answer::Unknown | Answer::Forgotten => ("unknown", true),
         };
         self.end(open, outcome, is_error, now);
     }

@@ -187,6 +187,7 @@ impl Map {
             replication_factor: 3,
             members_alive: 1,
             members_lost: 0,
+            members_suspected: 0,
             tolerated_failures: 0,
             is_fully_replicated: true,
             keys: u64::try_from(self.records.len()).unwrap(),

@@ -369,6 +369,7 @@ fn operation_reply(w: wire::OperationReply) -> Taken<Message> {
         Ok(Kind::Busy) => Answer::Busy,
         Ok(Kind::Full) => Answer::Full,
         Ok(Kind::Locked) => Answer::Locked,
+        Ok(Kind::Forgotten) => Answer::Forgotten,
         // What cannot be understood says nothing about what was done.
         Ok(Kind::Unknown | Kind::Unspecified) | Err(_) => Answer::Unknown,
     };

@@ -105,7 +105,8 @@ fn answer_size(answer: &Answer) -> usize {
         | Answer::Busy
         | Answer::Full
         | Answer::Locked
-        | Answer::Unknown => 0,
+        | Answer::Unknown
+        | Answer::Forgotten => 0,
     }
 }
 

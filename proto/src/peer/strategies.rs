@@ -300,7 +300,13 @@ fn operation_answer() -> impl Strategy<Value = Answer> {
         v().prop_map(|(version, value)| Answer::Value { version, value }),
         maybe((node(), maybe(ballot()))).prop_map(|hint| Answer::NotHome { hint }),
         any::<u64>().prop_map(|floor| Answer::Behind { floor }),
-        prop::sample::select(vec![Answer::Busy, Answer::Full, Answer::Locked, Answer::Unknown]),
+        prop::sample::select(vec![
+            Answer::Busy,
+            Answer::Full,
+            Answer::Locked,
+            Answer::Unknown,
+            Answer::Forgotten,
+        ]),
     ]
 }
 

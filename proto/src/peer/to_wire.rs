@@ -521,6 +521,7 @@ fn operation_reply(
         Answer::Full => Kind::Full,
         Answer::Locked => Kind::Locked,
         Answer::Unknown => Kind::Unknown,
+        Answer::Forgotten => Kind::Forgotten,
     };
     out.kind = i32::from(kind);
     out

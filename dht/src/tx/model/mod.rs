@@ -218,8 +218,8 @@ impl Scope {
             operation: call.operation.clone(),
             trace: None,
         };
-        let room =
-            Room { is_memory_full: false, value_bytes_max: 1000, n: register.n + 1, planted: self.planted };
+        let (n, floor) = (register.n + 1, register.record.ops_floor());
+        let room = Room { is_memory_full: false, value_bytes_max: 1000, n, floor, planted: self.planted };
         decide(&self.reign, &register.record, &attempt, room)
     }
 

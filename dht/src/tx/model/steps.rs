@@ -498,6 +498,7 @@ fn reply(answer: Answer) -> Reply {
         | Answer::Busy
         | Answer::Full
         | Answer::Locked
-        | Answer::Unknown => Reply::Failed(Failure::Busy),
+        | Answer::Unknown
+        | Answer::Forgotten => Reply::Failed(Failure::Busy),
     }
 }
