@@ -25,7 +25,7 @@ pub struct Acceptors {
 /// Turns an acceptor's refusal into the answer to a request; who might be the owner is filled in by the node.
 pub(crate) fn denied(refused: Refused, extent: Extent) -> Denied {
     match refused {
-        Refused::NotOwner => Denied::NotOwner { hint: None },
+        Refused::NotOwner => Denied::ELSEWHERE,
         Refused::NotReady => Denied::NotReady,
         Refused::StaleEpoch(configuration) => Denied::StaleEpoch { extent, configuration },
         Refused::NewerEpoch => Denied::NewerEpoch,
@@ -96,6 +96,15 @@ impl Acceptors {
         })
     }
 
+    /// The first part of `extent` that is not here in `slot`.
+    pub fn first_missing(&self, slot: Slot, extent: Extent) -> Option<Extent> {
+        let mut rest = vec![extent];
+        for (here, _) in self.parts(slot, extent) {
+            rest = rest.into_iter().flat_map(|r| r.minus(&here)).collect();
+        }
+        rest.into_iter().next()
+    }
+
     /// The keys of the acceptors that cover all of `extent` and pass the test of (epoch, tag).
     pub fn covering(&self, slot: Slot, extent: Extent, era: Option<Era>) -> Result<Vec<Offset>, Denied> {
         let keys = self.overlapping(slot, extent);
@@ -103,7 +112,7 @@ impl Acceptors {
         for lo in &keys {
             let Some(a) = self.owned.get(&(slot, *lo)) else { continue };
             if next.is_none_or(|n| a.extent.lo > n) {
-                return Err(Denied::NotOwner { hint: None });
+                return Err(Denied::ELSEWHERE);
             }
             let here = match era {
                 Some(era) => a.check(era.epoch, era.tag),
@@ -113,7 +122,7 @@ impl Acceptors {
             next = a.extent.hi.checked_add(1);
         }
         if next.is_some_and(|n| n <= extent.hi) {
-            return Err(Denied::NotOwner { hint: None });
+            return Err(Denied::ELSEWHERE);
         }
         Ok(keys)
     }
@@ -169,7 +178,7 @@ impl Acceptors {
                 ),
             });
         }
-        out.ok_or(Denied::NotOwner { hint: None })
+        out.ok_or(Denied::ELSEWHERE)
     }
 
     /// Runs one vote at the acceptor of an offset, after the test of (epoch, tag).
@@ -180,7 +189,7 @@ impl Acceptors {
         era: Era,
         f: impl FnOnce(&mut Acceptor) -> Result<T, Refused>,
     ) -> Result<T, Denied> {
-        let a = self.find_mut(slot, offset).ok_or(Denied::NotOwner { hint: None })?;
+        let a = self.find_mut(slot, offset).ok_or(Denied::ELSEWHERE)?;
         let extent = a.extent;
         a.check(era.epoch, era.tag).and_then(|()| f(a)).map_err(|r| denied(r, extent))
     }

@@ -175,19 +175,23 @@ impl Context {
         })
     }
 
-    /// Corrects the location of one offset by what an acceptor said.
+    /// Corrects by what a node said where it was taken for the owner: in the part that it named, or, if it named none,
+    /// at the offset that it was asked for.
     pub(crate) fn learn_not_owner(
         &mut self,
         slot: Slot,
         offset: Offset,
+        told: Option<Extent>,
         asked: NodeId,
         hint: Option<NodeRef>,
     ) {
-        if self.owner(slot, offset).is_none_or(|o| o.id == asked && o.id != self.me.id) {
-            match hint.filter(|h| h.id != asked) {
-                // Only this offset: how far the hint goes is told by the member table soon after.
-                Some(h) => self.locations.set(slot, Extent::point(offset), h),
-                None => self.locations.clear(slot, Extent::point(offset)),
+        let told = told.and_then(|e| e.intersect(&self.space.whole())).unwrap_or(Extent::point(offset));
+        for (part, owner) in self.locations.pieces(slot, told) {
+            if owner.is_none_or(|o| o.id == asked && o.id != self.me.id) {
+                match hint.filter(|h| h.id != asked) {
+                    Some(h) => self.locations.set(slot, part, h),
+                    None => self.locations.clear(slot, part),
+                }
             }
         }
     }

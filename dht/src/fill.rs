@@ -211,11 +211,8 @@ impl DhtNode {
         after: Option<&(Offset, Key)>,
         held: (u64, u64),
     ) {
-        let answer = match self.acceptors.covering(slot, extent, Some(era)) {
-            Err(Denied::NotOwner { hint: None }) => {
-                let hint = self.ctx.owner(slot, extent.lo).filter(|o| o.id != self.ctx.me.id);
-                Err(Denied::NotOwner { hint })
-            }
+        let here = self.acceptors.covering(slot, extent, Some(era));
+        let answer = match self.with_hint(here, slot, extent, from) {
             Err(d) => Err(d),
             Ok(_)
                 if self.acceptors.parts(slot, extent).any(|(_, a)| a.refused.contains(&target))
@@ -329,8 +326,8 @@ impl DhtNode {
                 }
                 self.learn_configuration(e, &configuration);
             }
-            Denied::NotOwner { hint } => {
-                self.ctx.learn_not_owner(donor_slot, extent.lo, from.id, hint);
+            Denied::NotOwner { hint, extent: told } => {
+                self.ctx.learn_not_owner(donor_slot, extent.lo, told, from.id, hint);
             }
             Denied::StillHeard => {
                 if let Some(f) = self.replacements.fills.get_mut(&(slot, extent.lo)) {

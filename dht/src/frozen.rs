@@ -342,7 +342,7 @@ impl DhtNode {
         let FrozenPull { slot, extent, since, receiver, held } = pull;
         let (space, bytes_max) = (self.ctx.space, self.ctx.config.page_bytes_max);
         let answer = match self.acceptors.frozen_part(slot, since, extent) {
-            None => Err(Denied::NotOwner { hint: None }),
+            None => Err(Denied::ELSEWHERE),
             Some(_) if receiver <= since => Err(Denied::Low),
             Some(y)
                 if y.given_to.is_some_and(|g| g != receiver && !unfinished.contains(&g))

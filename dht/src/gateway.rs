@@ -296,8 +296,8 @@ impl DhtNode {
                 self.judge_read(index);
             }
             Err(d) => {
-                if let Denied::NotOwner { hint } = d {
-                    self.ctx.learn_not_owner(slot, offset, from.id, hint);
+                if let Denied::NotOwner { hint, extent } = d {
+                    self.ctx.learn_not_owner(slot, offset, extent, from.id, hint);
                 }
                 self.read_at_home(index);
             }

@@ -59,6 +59,11 @@ impl Era {
     }
 }
 
+impl Denied {
+    /// Not here, and nothing is said of where.
+    pub const ELSEWHERE: Denied = Denied::NotOwner { hint: None, extent: None };
+}
+
 /// Why an acceptor did not grant a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -66,6 +71,8 @@ pub enum Denied {
     NotOwner {
         /// Whom to ask instead.
         hint: Option<NodeRef>,
+        /// For which part of what was asked; if it is not said, for the first offset.
+        extent: Option<Extent>,
     },
     /// Incomplete, or being handed over: ask again soon.
     NotReady,

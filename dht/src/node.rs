@@ -387,7 +387,7 @@ impl DhtNode {
         }
     }
 
-    /// Takes the location cache anew from the member table: corrections of single offsets go stale, and nothing
+    /// Takes the location cache anew from the member table: corrections by refused votes go stale, and nothing
     /// else would ever take them back. The dead come first, so that whoever is alive is believed.
     pub(crate) fn refresh_locations(&mut self) {
         let of_state = |node: &DhtNode, is_dead: bool| -> Vec<ring::NodeId> {

@@ -410,7 +410,9 @@ impl DhtNode {
                 self.replacements.replacing.remove(&rpc);
             }
             Denied::NewerEpoch => self.ctx.send(from, Message::Install { extent, configuration }),
-            Denied::NotOwner { hint } => self.ctx.learn_not_owner(slot, extent.lo, from.id, hint),
+            Denied::NotOwner { hint, extent: told } => {
+                self.ctx.learn_not_owner(slot, extent.lo, told, from.id, hint);
+            }
             Denied::NotReady | Denied::Low => {}
         }
     }

@@ -253,7 +253,7 @@ impl DhtNode {
         }
         let (space, bytes_max) = (self.ctx.space, self.ctx.config.page_bytes_max);
         let answer = match self.acceptors.frozen_parts(slot, since, extent) {
-            None => Err(Denied::NotOwner { hint: None }),
+            None => Err(Denied::ELSEWHERE),
             Some(parts) => {
                 let (entries, is_last) = page(parts.iter().copied(), extent, after, bytes_max);
                 let states = parts.iter().map(|a| state_of(a, extent, &space)).reduce(merge_states);

@@ -9,27 +9,22 @@ use ring::{Extent, NodeRef, Slot};
 use store::{Ballot, Key, Record, Stamp};
 
 impl DhtNode {
-    /// Fills in who is to be asked instead.
-    fn with_hint<T>(
+    /// Fills in who is to be asked instead, and for which part of what was asked.
+    pub(crate) fn with_hint<T>(
         &self,
         answer: Result<T, Denied>,
         slot: Slot,
-        offset: u128,
+        asked: Extent,
         asker: NodeRef,
     ) -> Result<T, Denied> {
-        answer.map_err(|d| match d {
-            Denied::NotOwner { hint: None } => {
-                let hint =
-                    self.ctx.owner(slot, offset).filter(|o| o.id != self.ctx.me.id && o.id != asker.id);
-                Denied::NotOwner { hint }
+        answer.map_err(|d| {
+            if d != Denied::ELSEWHERE {
+                return d;
             }
-            other @ (Denied::NotOwner { .. }
-            | Denied::NotReady
-            | Denied::StaleEpoch { .. }
-            | Denied::NewerEpoch
-            | Denied::Promised(_)
-            | Denied::Low
-            | Denied::StillHeard) => other,
+            let Some(missing) = self.acceptors.first_missing(slot, asked) else { return d };
+            let extent = self.ctx.locations.around(slot, missing.lo, missing);
+            let hint = self.ctx.owner(slot, extent.lo).filter(|o| o.id != self.ctx.me.id && o.id != asker.id);
+            Denied::NotOwner { hint, extent: Some(extent) }
         })
     }
 
@@ -46,13 +41,8 @@ impl DhtNode {
     ) {
         self.ctx.meet_ballot(ballot);
         for slot in slots.iter() {
-            let mut answer = self.acceptors.reign(slot, extent, home, ballot, era);
-            if matches!(answer, Err(Denied::NotOwner { hint: None }))
-                && let Some(owner) = self.part_owner(slot, extent)
-            {
-                answer = Err(Denied::NotOwner { hint: Some(owner) });
-            }
-            let answer = self.with_hint(answer, slot, extent.lo, from);
+            let answer = self.acceptors.reign(slot, extent, home, ballot, era);
+            let answer = self.with_hint(answer, slot, extent, from);
             self.ctx.send(from, Message::ReignReply { rpc, slot, answer });
         }
         // A reign of ours over the same keys has ended with the promise.
@@ -67,12 +57,6 @@ impl DhtNode {
                 self.lose_reign(at, Some(ballot));
             }
         }
-    }
-
-    /// The owner of the first part of `extent` that is not here.
-    fn part_owner(&self, slot: Slot, extent: Extent) -> Option<NodeRef> {
-        let missing = self.ctx.locations.pieces(slot, extent);
-        missing.into_iter().filter_map(|(_, n)| n).find(|n| n.id != self.ctx.me.id)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
@@ -100,7 +84,7 @@ impl DhtNode {
                 }
                 Ok(Sighting { era, stamp, record, floor })
             });
-            let answer = self.with_hint(answer, slot, offset, from);
+            let answer = self.with_hint(answer, slot, Extent::point(offset), from);
             self.ctx.send(from, Message::SyncReply { rpc, slot, answer });
         }
     }
@@ -129,7 +113,7 @@ impl DhtNode {
             let answer =
                 self.acceptors.vote(slot, offset, era, |a| a.accept(home, stamp, offset, &key, &record, 0));
             granted |= answer.is_ok();
-            let answer = self.with_hint(answer, slot, offset, from);
+            let answer = self.with_hint(answer, slot, Extent::point(offset), from);
             self.ctx.send(from, Message::AcceptReply { stamp, slot, answer });
         }
         if granted {
@@ -147,7 +131,7 @@ impl DhtNode {
                 {
                     answer = Ok(());
                 }
-                answers.push((i, slot, self.with_hint(answer, slot, item.extent.lo, from)));
+                answers.push((i, slot, self.with_hint(answer, slot, item.extent, from)));
             }
         }
         self.ctx.send(from, Message::ConfirmReply { round, answers });
@@ -164,7 +148,7 @@ impl DhtNode {
         let (home, offset) = self.ctx.space.locate(key.as_bytes());
         for slot in slots.iter() {
             let answer = match self.acceptors.find(slot, offset) {
-                None => Err(Denied::NotOwner { hint: None }),
+                None => Err(Denied::ELSEWHERE),
                 Some(a) if !a.is_complete && self.ctx.is_planted(Plant::ReadUnfilled) => {
                     let era = Era::of(&a.configuration);
                     Ok(Sighting { era, stamp: None, record: None, floor: Stamp::ZERO })
@@ -179,7 +163,7 @@ impl DhtNode {
                     }
                 }),
             };
-            let answer = self.with_hint(answer, slot, offset, from);
+            let answer = self.with_hint(answer, slot, Extent::point(offset), from);
             self.ctx.send(from, Message::ReadReply { rpc, slot, answer });
         }
     }
@@ -195,5 +179,63 @@ impl DhtNode {
         if dropped {
             self.note_dropped(&(offset, key.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use paxos::{Acceptor, Configuration, Member};
+    use ring::{NodeId, ReplicaId, RingId, Time};
+    use std::sync::Arc;
+
+    fn node(i: u8) -> NodeRef {
+        NodeRef { id: NodeId(i.into()), addr: ([10, 0, 0, i], 1).into() }
+    }
+
+    /// Node 1 has gone from 100 on, which node 2 has, and from 200 on node 3.
+    fn former_owner() -> DhtNode {
+        let mut n = DhtNode::new(Config::default(), node(1), None, 1, Time(0));
+        let member = |i| Member { replica: ReplicaId { node: node(i).id, counter: 1 }, since: 1 };
+        let configuration = Arc::new(Configuration::new(RingId(1), 1, [1, 5, 6].map(member).to_vec()));
+        n.acceptors.insert(Acceptor::new(0, Extent::new(0, 99), configuration, true));
+        for (lo, owner) in [(0, 1), (100, 2), (200, 3)] {
+            n.ctx.locations.set(0, Extent::new(lo, lo + 99), node(owner));
+        }
+        n
+    }
+
+    #[test]
+    fn whoever_asks_a_former_owner_knows_then_where_the_rest_is() {
+        let asked = former_owner();
+        let mut asker = DhtNode::new(Config::default(), node(9), None, 1, Time(0));
+        let whole = Extent::new(0, 299);
+        asker.ctx.locations.set(0, whole, node(1));
+        for question in 0..3 {
+            let answer = asked.acceptors.covering(0, whole, None).map(|_| ());
+            let answer = asked.with_hint(answer, 0, Extent::new(100 * question, 299), node(9));
+            let Err(Denied::NotOwner { hint, extent }) = answer else { panic!("it has a part only") };
+            asker.ctx.learn_not_owner(0, 100 * question, extent, node(1).id, hint);
+        }
+        let owners: Vec<(u128, Option<NodeRef>)> =
+            asker.ctx.locations.pieces(0, whole).into_iter().map(|(e, n)| (e.lo, n)).collect();
+        assert_eq!(owners, [(0, Some(node(1))), (100, Some(node(2))), (200, Some(node(3)))]);
+    }
+
+    #[test]
+    fn a_hint_changes_what_is_known_of_the_node_that_gave_it_only() {
+        let mut asker = DhtNode::new(Config::default(), node(9), None, 1, Time(0));
+        let whole = Extent::new(0, 299);
+        asker.ctx.locations.set(0, whole, node(1));
+        asker.ctx.locations.set(0, Extent::new(150, 159), node(4));
+        asker.ctx.learn_not_owner(0, 100, Some(Extent::new(100, 199)), node(1).id, Some(node(2)));
+        let owners: Vec<(u128, Option<NodeRef>)> =
+            asker.ctx.locations.pieces(0, whole).into_iter().map(|(e, n)| (e.lo, n)).collect();
+        let known = [(0, 1), (100, 2), (150, 4), (160, 2), (200, 1)].map(|(lo, i)| (lo, Some(node(i))));
+        assert_eq!(owners, known);
+        asker.ctx.learn_not_owner(0, 0, None, node(1).id, Some(node(2)));
+        assert_eq!(asker.ctx.owner(0, 0), Some(node(2)));
+        assert_eq!(asker.ctx.owner(0, 1), Some(node(1)), "of an earlier version: of one offset only");
     }
 }

@@ -128,8 +128,8 @@ impl DhtNode {
                 }
                 Refusal::Later
             }
-            Denied::NotOwner { hint } => {
-                self.ctx.learn_not_owner(asked.slot, asked.offset, from.id, hint);
+            Denied::NotOwner { hint, extent } => {
+                self.ctx.learn_not_owner(asked.slot, asked.offset, extent, from.id, hint);
                 Refusal::Moved
             }
             Denied::NotReady | Denied::StillHeard => Refusal::Later,

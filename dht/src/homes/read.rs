@@ -157,11 +157,12 @@ impl DhtNode {
             Refusal::Outbid(b) if b > item.ballot => self.lose_reigns_of(&item, Some(b)),
             Refusal::Outbid(_) | Refusal::Over => {}
             Refusal::Moved => {
-                self.resend_round(round);
                 // The slot's interval has another owner in part: ask for the reign by its parts.
                 if self.ctx.locations.around(slot, offset, extent) != extent {
                     self.recut(&item, slot);
+                    self.close_item(round, &item);
                 }
+                self.resend_round(round);
             }
             Refusal::Later | Refusal::Low => self.resend_round(round),
         }
@@ -211,19 +212,25 @@ impl DhtNode {
         }
     }
 
-    /// Cuts reigns at the boundaries of the owners of a slot; each part is confirmed for itself from now on.
+    /// Asks no more for what is confirmed by its parts: whoever waited for it waits for those.
+    fn close_item(&mut self, round: u64, item: &ConfirmItem) {
+        let all = self.ctx.space.slots();
+        let Some(r) = self.homes.rounds.get_mut(&round) else { return };
+        for (_, granted) in r.items.iter_mut().filter(|(i, _)| i == item) {
+            all.clone().for_each(|slot| granted.insert(slot));
+        }
+    }
+
+    /// Cuts reigns at the boundaries of the owners of a slot; each part is confirmed for itself from now on, in a moment:
+    /// whatever the answers, there is a pause between a refusal and the next question.
     fn recut(&mut self, item: &ConfirmItem, slot: Slot) {
         for (part, _) in self.ctx.locations.pieces(slot, item.extent) {
             self.homes.reigns.cut_out(part, |r| r.home == item.home && r.ballot == item.ballot);
         }
         let round = self.homes.next_round();
-        let mut moved = false;
         for r in self.homes.reigns.iter_mut().filter(|r| r.home == item.home && r.ballot == item.ballot) {
-            for x in &mut r.readers {
-                x.round = round;
-                moved = true;
-            }
+            r.readers.iter_mut().for_each(|x| x.round = round);
         }
-        self.homes.has_readers |= moved;
+        self.homes.schedule(self.ctx.now + SOON);
     }
 }

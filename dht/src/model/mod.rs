@@ -102,6 +102,8 @@ struct Scope {
     doubts: Vec<(u8, u8)>,
     /// Whether members stream to a new one; if not, fills are by frozen memory.
     streams: bool,
+    /// Whether nodes are of a version that names another owner for one offset only.
+    names_offsets: bool,
     /// Whether states in which there is nothing left to begin are healed and read.
     heals: bool,
     planted: Option<Plant>,

@@ -4,6 +4,7 @@ use super::history::{self, Stand};
 use super::node::{number, reference};
 use super::*;
 use crate::api::{Effect, Failure, Reply, Request, RequestId};
+use crate::message::Denied;
 use crate::node::DhtNode;
 use stateright::Model;
 
@@ -74,7 +75,11 @@ impl Scope {
         for effect in effects {
             match effect {
                 Effect::Send { message: Message::Gossip(_), .. } | Effect::Announce(_) => {}
-                Effect::Send { to, message, trace: _ } => {
+                Effect::Send { to, mut message, trace: _ } => {
+                    if let (true, Message::ConfirmReply { answers, .. }) = (self.names_offsets, &mut message)
+                    {
+                        answers.iter_mut().for_each(|a| forget_part(&mut a.2));
+                    }
                     self.send(w, Flight { from: i, to: number(to), what: What::Message(message) });
                 }
                 Effect::Reply { id, reply } => on_reply(w, usize::try_from(id.0).unwrap_or(0), reply),
@@ -393,6 +398,12 @@ fn seekable(scope: &Scope, n: &DhtNode) -> Option<(Slot, Extent)> {
     let extent = n.acceptors.active(anchor, scope.offset)?.extent;
     let is_free = n.homes.reigns.iter().all(|r| r.home != 0 || r.extent.intersect(&extent).is_none());
     is_free.then_some((anchor, extent))
+}
+
+fn forget_part(answer: &mut Result<(), Denied>) {
+    if let Err(Denied::NotOwner { extent, .. }) = answer {
+        *extent = None;
+    }
 }
 
 pub(super) fn wake_gateway(n: &mut DhtNode, after: Duration) {

@@ -110,7 +110,11 @@ pub(super) fn denied(d: &Denied) -> wire::Denied {
     use wire::DeniedKind as Kind;
     let of = |kind: Kind| wire::Denied { kind: i32::from(kind), ..wire::Denied::default() };
     match d {
-        Denied::NotOwner { hint } => wire::Denied { hint: hint.as_ref().map(node_ref), ..of(Kind::NotOwner) },
+        Denied::NotOwner { hint, extent: part } => wire::Denied {
+            hint: hint.as_ref().map(node_ref),
+            extent: part.as_ref().map(extent),
+            ..of(Kind::NotOwner)
+        },
         Denied::NotReady => of(Kind::NotReady),
         Denied::StaleEpoch { extent: e, configuration: c } => wire::Denied {
             extent: Some(extent(e)),

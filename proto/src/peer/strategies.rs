@@ -146,7 +146,7 @@ fn any_configuration() -> impl Strategy<Value = Arc<Configuration>> {
 }
 fn denied() -> impl Strategy<Value = Denied> {
     prop_oneof![
-        maybe(node()).prop_map(|hint| Denied::NotOwner { hint }),
+        (maybe(node()), maybe(extent())).prop_map(|(hint, extent)| Denied::NotOwner { hint, extent }),
         Just(Denied::NotReady),
         (extent(), any_configuration())
             .prop_map(|(extent, configuration)| Denied::StaleEpoch { extent, configuration }),

@@ -154,7 +154,10 @@ pub(super) fn denied(d: wire::Denied) -> Taken<Denied> {
     use wire::DeniedKind as Kind;
     let kind = Kind::try_from(d.kind).unwrap_or(Kind::Unspecified);
     Ok(match kind {
-        Kind::NotOwner => Denied::NotOwner { hint: optional_node_ref(d.hint, "hint")? },
+        Kind::NotOwner => Denied::NotOwner {
+            hint: optional_node_ref(d.hint, "hint")?,
+            extent: d.extent.map(|e| extent(Some(e))).transpose()?,
+        },
         // A reason of a later version: not granted, for now.
         Kind::Unspecified | Kind::NotReady => Denied::NotReady,
         Kind::StaleEpoch => {
