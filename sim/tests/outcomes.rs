@@ -11,7 +11,7 @@ use sim::{Profile, Scenario, Settings, Violation};
 use std::collections::BTreeMap;
 use store::{Change, Condition, Key, Value};
 
-const HOSTS: [u8; 5] = [1, 2, 3, 4, 5];
+const HOSTS: [u16; 5] = [1, 2, 3, 4, 5];
 
 fn ring_of_five(seed: u64) -> Result<(Cluster<DhtNode>, Vec<NodeId>), Violation> {
     let mut s = Settings::draw(seed, Profile::Steady, Scenario::Load, 5, 0);

@@ -48,7 +48,9 @@ fn findings(s: &NodeStatus) -> Vec<String> {
     }
     // Where every replica has a live owner, whoever died has been replaced, and is remembered for a while.
     if s.members_suspected > 0 || s.members_lost > 0 && !s.is_fully_replicated {
-        out.push(format!("{} of {} members do not answer", s.members_lost, s.members_lost + s.members_alive));
+        let verb = if s.members_lost == 1 { "does" } else { "do" };
+        let all = s.members_lost + s.members_alive;
+        out.push(format!("{} of {all} members {verb} not answer", s.members_lost));
     }
     if s.phase == Phase::Member && !s.is_fully_replicated {
         out.push(format!("not every key has all its {} replicas", s.replication_factor));
@@ -275,6 +277,8 @@ mod tests {
             members_alive: 4,
             members_lost: lost,
             members_suspected: suspected,
+            intervals: 1,
+            intervals_without_quorum: 0,
             tolerated_failures: 1,
             is_fully_replicated,
             keys: 0,
@@ -289,8 +293,8 @@ mod tests {
 
     #[test]
     fn a_lost_member_is_a_finding_until_all_that_it_had_is_replaced() {
-        assert_eq!(findings(&status(1, 1, true)), ["1 of 5 members do not answer"]);
-        let of_loss = ["1 of 5 members do not answer", "not every key has all its 3 replicas"];
+        assert_eq!(findings(&status(1, 1, true)), ["1 of 5 members does not answer"]);
+        let of_loss = ["1 of 5 members does not answer", "not every key has all its 3 replicas"];
         assert_eq!(findings(&status(1, 0, false)), of_loss);
         assert!(findings(&status(1, 0, true)).is_empty());
     }
