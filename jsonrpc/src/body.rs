@@ -6,35 +6,11 @@
 //! Differs from Scalaris: a `%` without two hexadecimal digits stays what it is, and text beyond Latin-1 is
 //! taken as UTF-8; both end the connection there.
 
+use percent_encoding::percent_decode;
+
 /// The text of a body, or none if it is not UTF-8.
 pub fn text(body: &[u8]) -> Option<String> {
-    if !body.contains(&b'%') {
-        return core::str::from_utf8(body).ok().map(str::to_owned);
-    }
-    String::from_utf8(percent_decoded(body)).ok()
-}
-
-fn percent_decoded(mut body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(body.len());
-    while let Some((&first, rest)) = body.split_first() {
-        let escaped = match (first, rest) {
-            (b'%', [high, low, rest @ ..]) => hex(*high).zip(hex(*low)).map(|(h, l)| (h << 4 | l, rest)),
-            _ => None,
-        };
-        let (byte, rest) = escaped.unwrap_or((first, rest));
-        out.push(byte);
-        body = rest;
-    }
-    out
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    percent_decode(body).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use super::keys;
 use crate::error::{self, Report};
 use crate::grpc::Api;
 use http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value as Json, json};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// What a form asks for.
@@ -44,23 +46,8 @@ pub(super) fn check_sender(headers: &HeaderMap) -> Result<(), Report> {
 
 /// A field's name or value: `+` is a space, `%41` an A. None if that gives no UTF-8.
 fn decoded(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let digits = text.get(at + 1..at + 3).filter(|_| *byte == b'%');
-        match digits.and_then(|d| u8::from_str_radix(d, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(if *byte == b'+' { b' ' } else { *byte });
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).ok()
+    let text = text.replace('+', " ");
+    percent_decode_str(&text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// The form in a body.
